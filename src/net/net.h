@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The network room: a few event loops, each a thread with one curl multi handle on epoll, and the
+ * timers that go with them. Everything that speaks HTTP to stores and peers goes through here.
+ *
+ * Threads: zc_net_start, zc_net_post and zc_net_timer may be called from any thread. The callbacks
+ * of one request or timer all run on the loop it was given to, one at a time, and must not block on
+ * the network or on another request; they may write to a local file.
+ */
+#ifndef ZC_NET_H
+#define ZC_NET_H
+
+#include "base/base.h"
+#include "base/error.h"
+
+struct zc_net;
+
+struct zc_net_config {
+    unsigned loops;        /* threads; 0 = one for each core, 4 at most */
+    unsigned connections;  /* keep-alive connections held over all loops; 0 = 256 */
+};
+
+int zc_net_new(const struct zc_net_config *cfg, struct zc_net **out);
+/* Cancels what is in flight (their done callbacks run with -ECANCELED), joins the threads, frees. */
+void zc_net_free(struct zc_net *net);
+unsigned zc_net_loops(const struct zc_net *net);
+
+/* What is the same for all requests to one store: made once, shared, freed after its last request. */
+struct zc_net_tls {
+    const char *ca_bundle;   /* file of PEM certificates, or NULL for the system's */
+    const char *client_cert; /* PEM, or NULL */
+    const char *client_key;
+    bool no_verify;
+};
+
+struct zc_http {
+    /* --- set by the caller before zc_net_start; strings live until done() --- */
+    const char *method;          /* "GET", "HEAD", ... */
+    const char *url;
+    const char *const *headers;  /* "Name: value" lines, NULL at the end; may be NULL */
+    const struct zc_net_tls *tls; /* may be NULL */
+    const void *body;            /* request body or NULL */
+    size_t body_len;
+    int64_t connect_timeout_ns;  /* 0 = 10 s */
+    int64_t stall_ns;            /* give up when no byte came for so long; 0 = 15 s */
+    int64_t deadline_ns;         /* zc_now_ns() value by which the request must be done; 0 = none */
+    unsigned loop;               /* which loop; taken modulo the number of loops */
+
+    /* A response header line, without CR LF; the status line comes first. May be NULL. */
+    void (*header)(struct zc_http *, const char *line, size_t n);
+    /* Body bytes as they arrive. 0 to go on, negative errno to stop (done() then gets it). May be NULL. */
+    int (*data)(struct zc_http *, const void *p, size_t n);
+    /* Last call, exactly once, after which the request belongs to its caller again.
+       err: 0 when a complete response arrived (whatever its status); -ECANCELED; -ETIMEDOUT;
+       -ECONNREFUSED, -ECONNRESET (also: body shorter than announced), -EHOSTUNREACH (name does not
+       resolve), -EPROTO (TLS; `why` tells), or what data() returned. */
+    void (*done)(struct zc_http *, int err);
+    void *user;
+
+    /* --- readable in the callbacks --- */
+    int status;                  /* HTTP status; 0 until there is one */
+    int64_t content_length;      /* -1 when not announced */
+    char why[256];               /* curl's words for err */
+
+    /* --- private to the room --- */
+    struct zc_http_priv *priv;
+};
+
+/* Never blocks. -ENOMEM, or -ESHUTDOWN after zc_net_free began (done() is then not called). */
+int zc_net_start(struct zc_net *net, struct zc_http *req);
+/* Asks for an early end; done() still comes, on the loop, with -ECANCELED unless it was done already.
+   Must not be called after done() has run. */
+void zc_net_cancel(struct zc_net *net, struct zc_http *req);
+
+/* Runs fn(arg) on loop `loop` after delay_ns (0: as soon as the loop turns). fn also runs, with cancelled
+   = true, when the net is freed first. */
+typedef void zc_net_fn(void *arg, bool cancelled);
+int zc_net_timer(struct zc_net *net, unsigned loop, int64_t delay_ns, zc_net_fn *fn, void *arg);
+
+/* Runs a request to its end and gives the body (NUL-terminated, caller frees; max bytes at the most).
+   For small control operations; must not be called on a loop's thread. */
+int zc_net_wait(struct zc_net *net, struct zc_http *req, size_t max, char **body, size_t *len);
+
+#endif
