@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fetching: brings byte ranges of object versions from their source to the cache, once, however many ask.
+ *
+ * An object that is open or in flight is one struct zc_object, shared by all who opened that version. Ranges
+ * are tracked in blocks (1/64 of a chunk): a block is absent, in flight, or present. A flight is one GET of
+ * consecutive blocks; its bytes are written to the backing file straight from the network's buffer and hashed
+ * on the way. Waiters are woken as soon as their own bytes are there, not when the flight ends.
+ * Where the cache has no room, the same flights write to memory from a bounded pool instead.
+ *
+ * Threads: any. Callbacks come on the thread that completes the work (a network loop) or, when there is nothing
+ * to wait for, not at all: the function's result says so.
+ */
+#ifndef ZC_FETCH_H
+#define ZC_FETCH_H
+
+#include "backend/backend.h"
+#include "cache/cache.h"
+
+struct zc_fetch;
+struct zc_object;
+
+struct zc_fetch_config {
+    uint64_t chunk_size;     /* the cache's */
+    uint64_t part_size;      /* bytes of one ahead-of-reader GET; 0 = the backend's own or 8 MiB */
+    uint64_t ahead;          /* bytes fetched ahead of a sequential reader at most; 0 = 128 MiB */
+    uint64_t memory;         /* bytes of the pool for data that the cache has no room for; 0 = 64 MiB */
+    int64_t deadline_ns;     /* for one read or open; 0 = 60 s */
+};
+
+int zc_fetch_new(const struct zc_fetch_config *cfg, struct zc_cache *cache, struct zc_fetch **out);
+/* No object may be open. */
+void zc_fetch_free(struct zc_fetch *f);
+
+/* Makes what is in flight fail with -ESHUTDOWN and refuses new work: first step of an unmount. */
+void zc_fetch_shutdown(struct zc_fetch *f);
+
+/* Opens a version of an object. Blocks at most for an open(2) on the cache disk. */
+int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
+                   uint64_t size, struct zc_object **out);
+void zc_object_close(struct zc_object *o);
+
+/* All bytes are on disk: the object's backing file may be passed through. */
+bool zc_object_complete(struct zc_object *o);
+/* The backing file, or -1 while the object is kept in memory. Valid until close. */
+int zc_object_fd(struct zc_object *o);
+uint64_t zc_object_size(const struct zc_object *o);
+/* The store said that this version is no more: all reads of missing bytes fail with -ESTALE. */
+bool zc_object_stale(const struct zc_object *o);
+
+struct zc_waiter {
+    struct zc_list link;     /* private */
+    uint64_t off, len;       /* private */
+    int64_t deadline_ns;     /* private */
+    /* err 0: the bytes asked for are there. Called once, without locks held. */
+    void (*done)(struct zc_waiter *w, int err);
+};
+
+/* Wants bytes [off, off + len), clipped to the object's size. 1: present now (done is not called); 0: done will
+   be called; negative: failed already. `exact` asks for no more than the blocks touched (random reads). */
+int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio, struct zc_waiter *w);
+/* Starts fetching without waiting; skips what is there or on its way. */
+void zc_object_prefetch(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio);
+/* Takes a waiter out; true when done() will not be called any more. */
+bool zc_object_forget(struct zc_object *o, struct zc_waiter *w);
+
+/* Copies present bytes out (from the file or from memory). Bytes copied, or negative errno; -EAGAIN when they
+   are gone again from memory: want them anew. */
+ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len);
+
+/* Per-handle memory of the access pattern; decides what to prefetch. */
+struct zc_streams;
+struct zc_streams *zc_streams_new(struct zc_object *o);
+void zc_streams_free(struct zc_streams *s);
+/* A reader asks for this range: starts what it will ask for next. Call before zc_object_want. */
+void zc_streams_read(struct zc_streams *s, uint64_t off, uint64_t len);
+
+struct zc_fetch_stats {
+    uint64_t bytes_store, bytes_disk;   /* handed to readers by the daemon itself, by origin of the wait */
+    uint64_t hits, misses;              /* opens that found the object complete, and that did not */
+    uint64_t flights, stale, memory_used, memory_peak;
+};
+void zc_fetch_get_stats(struct zc_fetch *f, struct zc_fetch_stats *out);
+
+#endif
