@@ -25,7 +25,7 @@ struct zc_fetch_config {
     uint64_t part_size;      /* bytes of one ahead-of-reader GET; 0 = the backend's own or 8 MiB */
     uint64_t ahead;          /* bytes fetched ahead of a sequential reader at most; 0 = 128 MiB */
     uint64_t memory;         /* bytes of the pool for data that the cache has no room for; 0 = 64 MiB */
-    int64_t deadline_ns;     /* for one read or open; 0 = 60 s */
+    uint64_t seed;           /* of the content hashes: the cache's */
 };
 
 int zc_fetch_new(const struct zc_fetch_config *cfg, struct zc_cache *cache, struct zc_fetch **out);
@@ -45,25 +45,29 @@ bool zc_object_complete(struct zc_object *o);
 /* The backing file, or -1 while the object is kept in memory. Valid until close. */
 int zc_object_fd(struct zc_object *o);
 uint64_t zc_object_size(const struct zc_object *o);
+/* Objects up to this size are one request. */
+uint64_t zc_object_chunk_size(const struct zc_object *o);
 /* The store said that this version is no more: all reads of missing bytes fail with -ESTALE. */
 bool zc_object_stale(const struct zc_object *o);
 
 struct zc_waiter {
     struct zc_list link;     /* private */
     uint64_t off, len;       /* private */
-    int64_t deadline_ns;     /* private */
     /* err 0: the bytes asked for are there. Called once, without locks held. */
     void (*done)(struct zc_waiter *w, int err);
 };
 
 /* Wants bytes [off, off + len), clipped to the object's size. 1: present now (done is not called); 0: done will
    be called; negative: failed already. `exact` asks for no more than the blocks touched (random reads). */
-int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio, struct zc_waiter *w);
+int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, enum zc_prio prio,
+                   struct zc_waiter *w);
 /* Starts fetching without waiting; skips what is there or on its way. */
 void zc_object_prefetch(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio);
 /* Takes a waiter out; true when done() will not be called any more. */
 bool zc_object_forget(struct zc_object *o, struct zc_waiter *w);
 
+/* Are these bytes to be had from the backing file (present, and not in memory instead)? */
+bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len);
 /* Copies present bytes out (from the file or from memory). Bytes copied, or negative errno; -EAGAIN when they
    are gone again from memory: want them anew. */
 ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len);
@@ -72,11 +76,14 @@ ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len)
 struct zc_streams;
 struct zc_streams *zc_streams_new(struct zc_object *o);
 void zc_streams_free(struct zc_streams *s);
-/* A reader asks for this range: starts what it will ask for next. Call before zc_object_want. */
-void zc_streams_read(struct zc_streams *s, uint64_t off, uint64_t len);
+/* A reader asks for this range: notes it. True when it continues a stream (or starts the file), false when it
+   looks random, so that zc_object_want should be exact. Any thread. */
+bool zc_streams_note(struct zc_streams *s, uint64_t off, uint64_t len);
+/* Starts what the stream at `off` will ask for next. Called after zc_object_want, which so goes first. */
+void zc_streams_ahead(struct zc_streams *s, uint64_t off);
 
 struct zc_fetch_stats {
-    uint64_t bytes_store, bytes_disk;   /* handed to readers by the daemon itself, by origin of the wait */
+    uint64_t bytes_store;               /* arrived from the store */
     uint64_t hits, misses;              /* opens that found the object complete, and that did not */
     uint64_t flights, stale, memory_used, memory_peak;
 };

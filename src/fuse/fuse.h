@@ -17,16 +17,15 @@ struct zc_fuse_config {
     enum zc_toggle io_uring;     /* ZC_AUTO: where the kernel has it switched on; ZC_ON: switch it on (root) */
     unsigned max_threads;        /* of the classic loop; 0 = 10 */
     uint64_t memory;             /* bytes that the request buffers may take at most */
-    uint64_t dir_cache_ns;       /* how long the kernel may keep listings */
 };
 
 /* Mounts. Words on failure. Must be called in the process that will serve (after daemonising). */
 int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out, struct zc_error *err);
 /* Serves until unmounted or zc_fuse_exit(). 0, or negative errno. */
 int zc_fuse_loop(struct zc_fuse *f);
-/* Ends the loop; async-signal-safe. */
+/* Detaches the mount, fails what is in flight, ends the loop. Any thread, but no signal handler. */
 void zc_fuse_exit(struct zc_fuse *f);
-/* Unmounts if still mounted and frees. After zc_fuse_loop returned. */
+/* Shuts the vfs down, unmounts if still mounted, frees. After zc_fuse_loop returned. */
 void zc_fuse_free(struct zc_fuse *f);
 
 struct zc_fuse_stats {

@@ -29,7 +29,10 @@ struct zc_vfs_config {
 
 int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_backend *src, struct zc_cache *cache,
                struct zc_fetch *fetch, struct zc_vfs **out);
-/* After the FUSE session ended. Waits for what is in flight. */
+/* First step of an unmount: refuses new work, cancels what is in flight in fetch and in the store, and waits
+   until all of it has called back. */
+void zc_vfs_shutdown(struct zc_vfs *v);
+/* After zc_vfs_shutdown, and after every handle was closed. */
 void zc_vfs_free(struct zc_vfs *v);
 
 #define ZC_NODE_ROOT ((uint64_t)1)
@@ -58,8 +61,9 @@ struct zc_dirh;
 typedef void zc_vfs_opendir_fn(void *user, int err, struct zc_dirh *dh);
 void zc_vfs_opendir(struct zc_vfs *v, uint64_t node, zc_vfs_opendir_fn *fn, void *user);
 void zc_vfs_closedir(struct zc_dirh *dh);
-/* Entry number `at` (0 based, "." and ".." not included): 1 with name and node, 0 at the end. With ref, adds a
-   reference as lookup does. The name lives until closedir. */
+/* Entry number `at` (0 based, "." and ".." not included): 1 with name and node, 0 at the end. A place whose entry
+   is gone has a NULL name: go on with the next. With ref, adds a reference as lookup does. The name lives until
+   closedir. */
 int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name, struct zc_node *node);
 
 /* Opens a file node's version. -EISDIR, -ESTALE (the version is known to be gone: the kernel looks up anew). */

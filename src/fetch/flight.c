@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flights: one GET each, for a run of blocks that nobody else fetches.
+ *
+ * Bytes go from the network's buffer to the backing file with one pwrite and through the hash on the way; the
+ * page cache is the only other copy, and the one that readers are served from. Blocks are announced as soon as
+ * they are whole, and with them the waiters whose bytes are all there.
+ *
+ * When the cache disk refuses a write the chunk moves to memory (memory.c). A flight that notices that its
+ * chunk moved under it ends its GET with -ERESTART and starts anew behind the last announced block.
+ */
+#include "base/log.h"
+#include "fetch/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#ifndef ERESTART
+#define ERESTART 85
+#endif
+
+/* ------------------------------------------------------------------ waiters */
+
+static void flight_wake(struct zc_list *ready, int err)
+{
+    struct zc_list *it;
+    while ((it = zc_list_pop_front(ready))) {
+        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
+        w->done(w, err);
+    }
+}
+
+/* Moves waiters of [off, off + len) to `ready`: those that have all they want, or all of them. Under o->lock. */
+static void flight_collect(struct zc_object *o, uint64_t off, uint64_t len, bool all, struct zc_list *ready)
+{
+    zc_list_for_each_safe(it, tmp, &o->waiters) {
+        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
+        if (w->off >= off + len || w->off + w->len <= off)
+            continue;
+        if (all || fetch_present(o, w->off, w->len)) {
+            zc_list_del(it);
+            zc_list_push_back(ready, it);
+        }
+    }
+}
+
+static bool flight_awaited(struct zc_object *o, uint64_t off, uint64_t len)
+{
+    pthread_mutex_lock(&o->lock);
+    bool found = false;
+    zc_list_for_each(it, &o->waiters) {
+        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
+        found = found || (w->off < off + len && w->off + w->len > off);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return found;
+}
+
+static void flight_fail_waiters(struct zc_object *o, uint64_t off, uint64_t len, int err)
+{
+    struct zc_list failed = ZC_LIST_INIT(failed);
+    pthread_mutex_lock(&o->lock);
+    flight_collect(o, off, len, true, &failed);
+    pthread_mutex_unlock(&o->lock);
+    flight_wake(&failed, err);
+}
+
+/* ------------------------------------------------------------------ bytes arrive */
+
+static int flight_hash_file(struct zc_object *o, uint32_t chunk, struct zc_hasher *h)
+{
+    uint64_t off = (uint64_t)chunk * o->fetch->cfg.chunk_size, left = fetch_chunk_len(o, chunk);
+    size_t step = 256 * ZC_KIB;
+    zc_autofree uint8_t *buf = malloc(step);
+    if (!buf)
+        return -ENOMEM;
+    while (left) {
+        ssize_t n = pread(zc_object_fd(o), buf, (size_t)ZC_MIN((uint64_t)step, left), (off_t)off);
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        zc_hasher_add(h, buf, (size_t)n);
+        off += (uint64_t)n;
+        left -= (uint64_t)n;
+    }
+    return 0;
+}
+
+/* All blocks of the chunk are on disk and this thread has claimed it: record it with its sum. */
+static void flight_record(struct fetch_flight *fl, uint32_t chunk)
+{
+    struct zc_object *o = fl->o;
+    struct zc_fetch *f = o->fetch;
+    int r = 0;
+    if (!fl->hashing || fl->chunk != (int64_t)chunk) {
+        /* It came in pieces: read it back, from the page cache most likely. */
+        zc_hasher_reset(fl->hasher, f->cfg.seed);
+        r = flight_hash_file(o, chunk, fl->hasher);
+    }
+    fl->hashing = false;
+    if (r == 0)
+        r = zc_cobj_commit(f->cache, o->cobj, chunk, zc_hasher_digest(fl->hasher));
+    if (r == 1) {
+        atomic_store_explicit(&o->complete, true, memory_order_release);
+        return;
+    }
+    if (r < 0) {
+        zc_warn("%s: a fetched chunk could not be recorded in the cache: %s", o->path, strerror(-r));
+        zc_cache_disk_error(f->cache, -r);
+        pthread_mutex_lock(&o->lock);
+        o->chunks[chunk].recorded = false;
+        pthread_mutex_unlock(&o->lock);
+    }
+}
+
+/* Announces what is whole of chunk `c` up to the flight's position. */
+static void flight_announce(struct fetch_flight *fl, uint32_t c)
+{
+    struct zc_object *o = fl->o;
+    struct zc_fetch *f = o->fetch;
+    struct fetch_chunk *ch = &o->chunks[c];
+    uint64_t end = fl->off + fl->pos;
+    struct zc_list ready = ZC_LIST_INIT(ready);
+
+    if (end < o->size)
+        end -= end % f->block;
+    uint64_t from = fl->off + fl->announced;
+    if (end <= from)
+        return;
+    uint64_t mask = fetch_mask(o, c, from, end - from);
+    pthread_mutex_lock(&o->lock);
+    ch->present |= mask;
+    ch->inflight &= ~mask;
+    fl->announced = end - fl->off;
+    flight_collect(o, from, end - from, false, &ready);
+    bool whole = !ch->mem && ch->reserved && !ch->recorded && ch->present == fetch_full_mask(o, c);
+    if (whole)
+        ch->recorded = true;
+    pthread_mutex_unlock(&o->lock);
+    if (whole)
+        flight_record(fl, c);
+    flight_wake(&ready, 0);
+}
+
+static int flight_store(struct fetch_flight *fl, uint32_t c, const uint8_t *p, uint64_t at, size_t n)
+{
+    struct zc_object *o = fl->o;
+    if (fl->mem) {
+        memcpy(fl->mem + (at - (uint64_t)c * o->fetch->cfg.chunk_size), p, n);
+        return 0;
+    }
+    while (n) {
+        ssize_t w = pwrite(zc_object_fd(o), p, n, (off_t)at);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0) {
+            int e = w < 0 ? errno : ENOSPC;
+            zc_cache_disk_error(o->fetch->cache, e);
+            int r = fetch_mem_take_over(o, c);
+            if (r < 0) {
+                uint64_t start = (uint64_t)c * o->fetch->cfg.chunk_size;
+                flight_fail_waiters(o, start, fetch_chunk_len(o, c), r);
+                return r;
+            }
+            return -ERESTART;
+        }
+        p += w;
+        at += (uint64_t)w;
+        n -= (size_t)w;
+    }
+    return 0;
+}
+
+static int flight_data(struct zc_get_req *req, const void *data, size_t n)
+{
+    struct fetch_flight *fl = zc_container_of(req, struct fetch_flight, req);
+    struct zc_object *o = fl->o;
+    uint64_t cs = o->fetch->cfg.chunk_size;
+    const uint8_t *p = data;
+
+    while (n) {
+        uint64_t at = fl->off + fl->pos;
+        uint32_t c = (uint32_t)(at / cs);
+        size_t take = (size_t)ZC_MIN((uint64_t)n, (uint64_t)c * cs + fetch_chunk_len(o, c) - at);
+
+        pthread_mutex_lock(&o->lock);
+        uint8_t *mem = o->chunks[c].mem;
+        pthread_mutex_unlock(&o->lock);
+        if (fl->chunk != (int64_t)c) {
+            fl->chunk = c;
+            fl->mem = mem;
+            fl->hashing = !mem && at == (uint64_t)c * cs;
+            if (fl->hashing)
+                zc_hasher_reset(fl->hasher, o->fetch->cfg.seed);
+        } else if (fl->mem != mem) {
+            return -ERESTART;
+        }
+        int r = flight_store(fl, c, p, at, take);
+        if (r < 0)
+            return r;
+        if (fl->hashing)
+            zc_hasher_add(fl->hasher, p, take);
+        fl->pos += take;
+        p += take;
+        n -= take;
+        atomic_fetch_add_explicit(&o->fetch->bytes_store, take, memory_order_relaxed);
+        flight_announce(fl, c);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the end of a flight */
+
+static void flight_free(struct fetch_flight *fl)
+{
+    zc_hasher_free(fl->hasher);
+    free(fl);
+}
+
+/* Clears the in-flight marks of [off, off + len). Under o->lock. */
+static void flight_unmark(struct zc_object *o, uint64_t off, uint64_t len)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size;
+    for (uint32_t c = (uint32_t)(off / cs); c < o->nchunks && (uint64_t)c * cs < off + len; c++)
+        o->chunks[c].inflight &= ~fetch_mask(o, c, off, len);
+}
+
+static void flight_landed(struct zc_fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    if (--f->flying == 0)
+        pthread_cond_broadcast(&f->idle);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void flight_done(struct zc_get_req *req, int err)
+{
+    struct fetch_flight *fl = zc_container_of(req, struct fetch_flight, req);
+    struct zc_object *o = fl->o;
+    struct zc_fetch *f = o->fetch;
+    uint64_t off = fl->off + fl->announced, len = fl->len - fl->announced;
+    enum zc_prio prio = fl->req.base.prio;
+
+    if (err == 0 && len)
+        err = -EBADMSG; /* the backend broke its promise */
+    pthread_mutex_lock(&o->lock);
+    zc_list_del(&fl->link);
+    flight_unmark(o, off, len);
+    pthread_mutex_unlock(&o->lock);
+
+    if (err == -ESTALE && !atomic_exchange(&o->stale, true)) {
+        atomic_fetch_add_explicit(&f->stale_seen, 1, memory_order_relaxed);
+        zc_info("%s/%s changed in the store while it was open", o->src->url, o->path);
+        if (o->cobj)
+            zc_cobj_drop(f->cache, o->cobj);
+    } else if (err < 0 && err != -ESTALE && err != -ECANCELED && err != -ERESTART) {
+        zc_warn("%s/%s: %s", o->src->url, o->path, req->base.err.text[0] ? req->base.err.text : strerror(-err));
+    }
+    if (err == -ERESTART || (err == -ECANCELED && flight_awaited(o, off, len))) {
+        /* Somebody came while it was being cancelled, or its chunk moved: the rest is fetched anew. */
+        if (flight_awaited(o, off, len))
+            prio = ZC_PRIO_DEMAND;
+        err = fetch_start(o, off, len, prio);
+    }
+    if (err < 0)
+        flight_fail_waiters(o, off, len, err);
+    flight_free(fl);
+    if (f->mem_used > f->cfg.memory)
+        fetch_mem_trim(f);
+    fetch_object_unref(o);
+    flight_landed(f);
+}
+
+/* ------------------------------------------------------------------ the start of a flight */
+
+/* Finds and marks the next run of absent blocks in [*off, end); false when there is none. Under o->lock. */
+static bool flight_next_run(struct zc_object *o, uint64_t *off, uint64_t end, uint64_t *run)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size, block = o->fetch->block, part = o->fetch->cfg.part_size;
+    uint64_t at = *off - *off % block, start = 0;
+    *run = 0;
+    while (at < end) {
+        struct fetch_chunk *ch = &o->chunks[at / cs];
+        uint64_t bit = (uint64_t)1 << (at % cs / block);
+        bool absent = !((ch->present | ch->inflight) & bit);
+        if (absent && *run == 0)
+            start = at;
+        if (!absent && *run)
+            break;
+        if (absent) {
+            ch->inflight |= bit;
+            *run += ZC_MIN(block, o->size - at);
+            /* Parts end on chunk boundaries, so that each chunk is hashed as it comes. */
+            if (*run >= part && (at + block) % cs == 0)
+                break;
+        }
+        at += block;
+    }
+    *off = start;
+    return *run > 0;
+}
+
+/* Room for the chunks of a run: in the cache, else in memory. */
+static int flight_room(struct zc_object *o, uint64_t off, uint64_t len, bool must)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size;
+    int r = 0;
+    pthread_mutex_lock(&o->setup);
+    for (uint32_t c = (uint32_t)(off / cs); r == 0 && c < o->nchunks && (uint64_t)c * cs < off + len; c++) {
+        struct fetch_chunk *ch = &o->chunks[c];
+        if (ch->reserved && !ch->mem)
+            continue;
+        if (!ch->mem && o->cobj && zc_cobj_reserve(o->fetch->cache, o->cobj, fetch_chunk_len(o, c)) == 0) {
+            pthread_mutex_lock(&o->lock);
+            ch->reserved = true;
+            pthread_mutex_unlock(&o->lock);
+            continue;
+        }
+        r = fetch_mem_get(o, c, must);
+    }
+    pthread_mutex_unlock(&o->setup);
+    return r;
+}
+
+static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio)
+{
+    struct zc_fetch *f = o->fetch;
+    struct fetch_flight *fl = calloc(1, sizeof(*fl));
+    if (fl)
+        fl->hasher = zc_hasher_new(f->cfg.seed);
+    if (!fl || !fl->hasher) {
+        free(fl);
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&f->lock);
+    if (f->shutdown) {
+        pthread_mutex_unlock(&f->lock);
+        flight_free(fl);
+        return -ESHUTDOWN;
+    }
+    o->refs++;
+    f->flying++;
+    unsigned lane = f->lane++;
+    pthread_mutex_unlock(&f->lock);
+
+    fl->o = o;
+    fl->off = off;
+    fl->len = len;
+    fl->chunk = -1;
+    fl->req = (struct zc_get_req){
+        .base = {.prio = prio},
+        .path = o->path,
+        .version = o->version,
+        .off = off,
+        .len = len,
+        .lane = lane,
+        .data = flight_data,
+        .done = flight_done,
+    };
+    pthread_mutex_lock(&o->lock);
+    zc_list_push_back(&o->flights, &fl->link);
+    pthread_mutex_unlock(&o->lock);
+    atomic_fetch_add_explicit(&f->flights, 1, memory_order_relaxed);
+    zc_backend_get(o->src, &fl->req);
+    return 0;
+}
+
+int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio)
+{
+    uint64_t end = off + len, run;
+    int first_error = 0;
+    for (;;) {
+        pthread_mutex_lock(&o->lock);
+        bool more = flight_next_run(o, &off, end, &run);
+        pthread_mutex_unlock(&o->lock);
+        if (!more)
+            return first_error;
+        int r = flight_room(o, off, run, prio == ZC_PRIO_DEMAND);
+        if (r == -EAGAIN && flight_awaited(o, off, run))
+            r = flight_room(o, off, run, true); /* a reader saw our marks and waits for them */
+        if (r == 0)
+            r = flight_launch(o, off, run, prio);
+        if (r < 0) {
+            pthread_mutex_lock(&o->lock);
+            flight_unmark(o, off, run);
+            pthread_mutex_unlock(&o->lock);
+            flight_fail_waiters(o, off, run, r);
+            if (first_error == 0)
+                first_error = r;
+        }
+        off += run;
+    }
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the room share.
+ *
+ * Locks, in order: fetch->lock (table of objects, memory list), then object->lock (blocks, waiters). Neither is
+ * held over I/O, over a call into the cache or a backend, or over a waiter's done().
+ */
+#ifndef ZC_FETCH_INTERNAL_H
+#define ZC_FETCH_INTERNAL_H
+
+#include "base/list.h"
+#include "fetch/fetch.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define FETCH_BLOCKS 64 /* blocks of a chunk: one bit of a word each */
+#define FETCH_BUCKETS 4096
+
+struct fetch_chunk {
+    uint64_t present;  /* a bit a block */
+    uint64_t inflight;
+    bool recorded;     /* in the cache's index: its bytes are on disk for good */
+    bool reserved;     /* room in the cache is set aside for it */
+    /* Memory mode: the chunk's bytes when the cache has no room for them; mapped, not on the heap, so that what
+       is given back is given back. */
+    uint8_t *mem;
+    unsigned mem_pins;       /* copies out of mem under way */
+    struct zc_list mem_link; /* fetch->mem_list; empty when mem is NULL */
+    struct zc_object *owner; /* of a linked chunk */
+};
+
+struct zc_object {
+    struct zc_fetch *fetch;
+    struct zc_list hash_link;      /* fetch->buckets */
+    struct zc_objid id;
+    unsigned refs;                 /* opens and flights; under fetch->lock */
+    unsigned opens;                /* likewise */
+    struct zc_backend *src;
+    char *path, *version;          /* NULL for an object that was complete when opened */
+    uint64_t size;
+    uint32_t nchunks;
+    _Atomic bool complete;         /* every chunk recorded, backing file final */
+    _Atomic bool stale;
+    struct zc_cobj *cobj;          /* NULL: no cache for this object */
+
+    pthread_mutex_t lock;
+    struct fetch_chunk *chunks;    /* NULL while complete */
+    struct zc_list waiters;
+    struct zc_list flights;
+    pthread_mutex_t setup;         /* one flight of this object at a time finds room for its chunks; taken first */
+};
+
+struct fetch_flight {
+    struct zc_get_req req;
+    struct zc_object *o;
+    struct zc_list link;          /* object->flights */
+    uint64_t off, len;            /* block aligned, but for the object's end */
+    uint64_t pos;                 /* bytes of len that arrived */
+    uint64_t announced;           /* bytes of len whose blocks are present */
+    int64_t chunk;                /* where the last bytes went, -1 before the first */
+    uint8_t *mem;                 /* that chunk's memory when this flight came to it */
+    struct zc_hasher *hasher;
+    bool hashing;                 /* hasher has seen the chunk from its first byte */
+};
+
+struct zc_fetch {
+    struct zc_fetch_config cfg;
+    struct zc_cache *cache;
+    uint64_t block;               /* bytes */
+    pthread_mutex_t lock;
+    struct zc_list buckets[FETCH_BUCKETS];
+    struct zc_list mem_list;      /* chunks in memory, least recently used first */
+    uint64_t mem_used, mem_peak;
+    bool shutdown;
+    unsigned live;                /* objects */
+    unsigned flying;              /* flights */
+    pthread_cond_t idle;
+    unsigned lane;
+    _Atomic uint64_t hits, misses, flights, stale_seen, bytes_store;
+};
+
+/* object.c */
+void fetch_object_ref(struct zc_object *o);
+void fetch_object_unref(struct zc_object *o);
+static inline uint64_t fetch_chunk_len(const struct zc_object *o, uint32_t chunk)
+{
+    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
+    return ZC_MIN(o->fetch->cfg.chunk_size, o->size - start);
+}
+/* Blocks of chunk that [off, off + len) of the object touches, as bits. */
+uint64_t fetch_mask(const struct zc_object *o, uint32_t chunk, uint64_t off, uint64_t len);
+/* All blocks of the chunk that exist. */
+uint64_t fetch_full_mask(const struct zc_object *o, uint32_t chunk);
+
+/* Is everything in the range present? Under o->lock. */
+bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len);
+
+/* flight.c */
+/* Starts GETs for what is absent of the range. Called without locks. 0 or the first error. */
+int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio);
+
+/* memory.c: chunks without room in the cache. */
+/* Gives the chunk memory if it has none. With `must` the limit may be passed (a reader waits). */
+int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must);
+/* Moves blocks that are on disk already to memory, after a write to the cache disk failed. */
+int fetch_mem_take_over(struct zc_object *o, uint32_t chunk);
+/* Frees least recently used chunks until the pool is within its limit. */
+void fetch_mem_trim(struct zc_fetch *f);
+/* Frees all memory of an object that nobody refers to any more. */
+void fetch_mem_drop(struct zc_object *o);
+
+#endif

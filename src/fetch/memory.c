@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory mode: chunks that the cache has no room for live in mapped memory until a few others were needed
+ * after them. Reads go on at the store's speed when the cache disk is full or broken.
+ *
+ * The pool has a limit; read-ahead stays below it. A reader that waits may pass it, by the blocks it asked for
+ * only, so that no read depends on another reader's progress.
+ */
+#include "fetch/internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void mem_unmap(struct zc_fetch *f, struct fetch_chunk *ch, uint64_t len)
+{
+    munmap(ch->mem, len);
+    ch->mem = NULL;
+    ch->present = 0;
+    zc_list_del(&ch->mem_link);
+    f->mem_used -= len;
+}
+
+/* Does somebody wait for bytes of this chunk? Such a chunk must stay, or the wait would never end. */
+static bool mem_awaited(struct zc_object *o, uint32_t chunk)
+{
+    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
+    uint64_t end = start + fetch_chunk_len(o, chunk);
+    zc_list_for_each(it, &o->waiters) {
+        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
+        if (w->off < end && w->off + w->len > start)
+            return true;
+    }
+    return false;
+}
+
+/* Under f->lock. */
+static void mem_trim(struct zc_fetch *f, uint64_t want)
+{
+    zc_list_for_each_safe(it, tmp, &f->mem_list) {
+        struct fetch_chunk *ch = zc_list_entry(it, struct fetch_chunk, mem_link);
+        struct zc_object *o = ch->owner;
+        uint32_t chunk = (uint32_t)(ch - o->chunks);
+        if (f->mem_used + want <= f->cfg.memory)
+            break;
+        pthread_mutex_lock(&o->lock);
+        if (!ch->inflight && !ch->mem_pins && !mem_awaited(o, chunk))
+            mem_unmap(f, ch, fetch_chunk_len(o, chunk));
+        pthread_mutex_unlock(&o->lock);
+    }
+}
+
+void fetch_mem_trim(struct zc_fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    mem_trim(f, 0);
+    pthread_mutex_unlock(&f->lock);
+}
+
+int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must)
+{
+    struct zc_fetch *f = o->fetch;
+    struct fetch_chunk *ch = &o->chunks[chunk];
+    uint64_t len = fetch_chunk_len(o, chunk);
+    int r = 0;
+
+    pthread_mutex_lock(&f->lock);
+    if (ch->mem) {
+        zc_list_del(&ch->mem_link);
+        zc_list_push_back(&f->mem_list, &ch->mem_link);
+        goto out;
+    }
+    mem_trim(f, len);
+    if (f->mem_used + len > f->cfg.memory && !must) {
+        r = -EAGAIN;
+        goto out;
+    }
+    uint8_t *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mem == MAP_FAILED) {
+        r = -ENOMEM;
+        goto out;
+    }
+    pthread_mutex_lock(&o->lock);
+    ch->mem = mem;
+    pthread_mutex_unlock(&o->lock);
+    zc_list_push_back(&f->mem_list, &ch->mem_link);
+    f->mem_used += len;
+    f->mem_peak = ZC_MAX(f->mem_peak, f->mem_used);
+out:
+    pthread_mutex_unlock(&f->lock);
+    return r;
+}
+
+int fetch_mem_take_over(struct zc_object *o, uint32_t chunk)
+{
+    struct fetch_chunk *ch = &o->chunks[chunk];
+    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
+    uint64_t block = o->fetch->block, len = fetch_chunk_len(o, chunk);
+
+    pthread_mutex_lock(&o->lock);
+    uint64_t on_disk = ch->present;
+    ch->present = 0; /* readers of these blocks wait, or come back, until they are copied */
+    pthread_mutex_unlock(&o->lock);
+    int r = fetch_mem_get(o, chunk, true);
+    if (r < 0)
+        return r;
+    for (unsigned b = 0; b < FETCH_BLOCKS && (uint64_t)b * block < len; b++) {
+        if (!(on_disk & (uint64_t)1 << b))
+            continue;
+        size_t n = (size_t)ZC_MIN(block, len - b * block);
+        if (pread(zc_object_fd(o), ch->mem + b * block, n, (off_t)(start + b * block)) != (ssize_t)n)
+            on_disk &= ~((uint64_t)1 << b);
+    }
+    pthread_mutex_lock(&o->lock);
+    ch->present |= on_disk;
+    pthread_mutex_unlock(&o->lock);
+    return 0;
+}
+
+void fetch_mem_drop(struct zc_object *o)
+{
+    struct zc_fetch *f = o->fetch;
+    pthread_mutex_lock(&f->lock);
+    for (uint32_t c = 0; c < o->nchunks; c++) {
+        if (o->chunks[c].mem)
+            mem_unmap(f, &o->chunks[c], fetch_chunk_len(o, c));
+    }
+    pthread_mutex_unlock(&f->lock);
+}

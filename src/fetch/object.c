@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects: the table of what is open or in flight, presence of blocks, waiters and reads.
+ *
+ * One object is shared by all opens of a version, so single flight needs no other machinery: whoever wants a
+ * block that is absent marks it in flight under the object's lock, and everybody else waits for that flight.
+ */
+#include "fetch/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+uint64_t fetch_full_mask(const struct zc_object *o, uint32_t chunk)
+{
+    uint64_t blocks = (fetch_chunk_len(o, chunk) + o->fetch->block - 1) / o->fetch->block;
+    return blocks >= FETCH_BLOCKS ? UINT64_MAX : ((uint64_t)1 << blocks) - 1;
+}
+
+uint64_t fetch_mask(const struct zc_object *o, uint32_t chunk, uint64_t off, uint64_t len)
+{
+    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
+    uint64_t end = start + fetch_chunk_len(o, chunk);
+    uint64_t from = ZC_MAX(off, start), to = ZC_MIN(off + len, end);
+    if (from >= to)
+        return 0;
+    unsigned first = (unsigned)((from - start) / o->fetch->block);
+    unsigned last = (unsigned)((to - 1 - start) / o->fetch->block);
+    uint64_t upto = last == FETCH_BLOCKS - 1 ? UINT64_MAX : ((uint64_t)1 << (last + 1)) - 1;
+    return upto & ~(((uint64_t)1 << first) - 1);
+}
+
+/* ------------------------------------------------------------------ table */
+
+static struct zc_list *object_bucket(struct zc_fetch *f, struct zc_objid id)
+{
+    return &f->buckets[id.id.lo % FETCH_BUCKETS];
+}
+
+static struct zc_object *object_find(struct zc_fetch *f, struct zc_objid id)
+{
+    struct zc_list *b = object_bucket(f, id);
+    zc_list_for_each(it, b) {
+        struct zc_object *o = zc_list_entry(it, struct zc_object, hash_link);
+        if (zc_digest_eq(o->id.id, id.id))
+            return o;
+    }
+    return NULL;
+}
+
+void fetch_object_ref(struct zc_object *o)
+{
+    pthread_mutex_lock(&o->fetch->lock);
+    o->refs++;
+    pthread_mutex_unlock(&o->fetch->lock);
+}
+
+static void object_destroy(struct zc_object *o)
+{
+    struct zc_fetch *f = o->fetch;
+    if (o->chunks) {
+        uint64_t unused = 0;
+        fetch_mem_drop(o);
+        for (uint32_t c = 0; c < o->nchunks; c++) {
+            if (o->chunks[c].reserved && !o->chunks[c].recorded)
+                unused += fetch_chunk_len(o, c);
+        }
+        if (o->cobj && unused)
+            zc_cobj_unreserve(f->cache, o->cobj, unused);
+    }
+    if (o->cobj)
+        zc_cobj_release(f->cache, o->cobj);
+    free(o->chunks);
+    free(o->path);
+    free(o->version);
+    pthread_mutex_destroy(&o->lock);
+    pthread_mutex_destroy(&o->setup);
+    free(o);
+}
+
+void fetch_object_unref(struct zc_object *o)
+{
+    struct zc_fetch *f = o->fetch;
+    pthread_mutex_lock(&f->lock);
+    assert(o->refs > 0);
+    bool last = --o->refs == 0;
+    if (last)
+        zc_list_del(&o->hash_link);
+    pthread_mutex_unlock(&f->lock);
+    if (!last)
+        return;
+    object_destroy(o);
+    pthread_mutex_lock(&f->lock);
+    if (--f->live == 0)
+        pthread_cond_broadcast(&f->idle);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend *src, const char *path,
+                      const char *version, uint64_t size, struct zc_object **out)
+{
+    struct zc_object *o = calloc(1, sizeof(*o));
+    if (!o)
+        return -ENOMEM;
+    o->fetch = f;
+    o->id = id;
+    o->src = src;
+    o->size = size;
+    o->refs = o->opens = 1;
+    o->nchunks = (uint32_t)((size + f->cfg.chunk_size - 1) / f->cfg.chunk_size);
+    pthread_mutex_init(&o->lock, NULL);
+    pthread_mutex_init(&o->setup, NULL);
+    zc_list_init(&o->hash_link);
+    zc_list_init(&o->waiters);
+    zc_list_init(&o->flights);
+
+    if (size == 0 || zc_cache_hold_complete(f->cache, id, &o->cobj) == 1) {
+        atomic_store(&o->complete, true);
+        atomic_fetch_add_explicit(&f->hits, 1, memory_order_relaxed);
+        *out = o;
+        return 0;
+    }
+    atomic_fetch_add_explicit(&f->misses, 1, memory_order_relaxed);
+    o->path = strdup(path);
+    o->version = strdup(version);
+    o->chunks = calloc(o->nchunks, sizeof(*o->chunks));
+    if (!o->path || !o->version || !o->chunks) {
+        object_destroy(o);
+        return -ENOMEM;
+    }
+    /* A cache that is full or broken costs the cache, never the read. */
+    if (zc_cache_hold(f->cache, id, src->url, path, size, &o->cobj) < 0)
+        o->cobj = NULL;
+    for (uint32_t c = 0; c < o->nchunks; c++) {
+        struct fetch_chunk *ch = &o->chunks[c];
+        zc_list_init(&ch->mem_link);
+        ch->owner = o;
+        if (o->cobj && zc_cobj_has_chunk(o->cobj, c)) {
+            ch->present = fetch_full_mask(o, c);
+            ch->recorded = ch->reserved = true;
+        }
+    }
+    if (o->cobj && zc_cobj_state(o->cobj) == ZC_COBJ_COMPLETE)
+        atomic_store(&o->complete, true);
+    *out = o;
+    return 0;
+}
+
+int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
+                   uint64_t size, struct zc_object **out)
+{
+    struct zc_objid id = zc_objid_of(src->url, path, version, size);
+    struct zc_object *o, *fresh = NULL;
+    int r;
+
+    pthread_mutex_lock(&f->lock);
+    for (;;) {
+        if (f->shutdown) {
+            r = -ESHUTDOWN;
+            break;
+        }
+        o = object_find(f, id);
+        if (o) {
+            o->refs++;
+            o->opens++;
+            atomic_fetch_add_explicit(atomic_load(&o->complete) ? &f->hits : &f->misses, 1,
+                                      memory_order_relaxed);
+            *out = o;
+            r = 0;
+            break;
+        }
+        if (fresh) {
+            zc_list_push_front(object_bucket(f, id), &fresh->hash_link);
+            f->live++;
+            *out = zc_steal_ptr(&fresh);
+            r = 0;
+            break;
+        }
+        pthread_mutex_unlock(&f->lock);
+        r = object_new(f, id, src, path, version, size, &fresh);
+        pthread_mutex_lock(&f->lock);
+        if (r < 0)
+            break;
+    }
+    pthread_mutex_unlock(&f->lock);
+    if (fresh)
+        object_destroy(fresh); /* another thread was first */
+    return r;
+}
+
+void zc_object_close(struct zc_object *o)
+{
+    struct zc_fetch *f = o->fetch;
+    pthread_mutex_lock(&f->lock);
+    bool last_open = --o->opens == 0;
+    pthread_mutex_unlock(&f->lock);
+    if (last_open && o->chunks) {
+        /* Nobody reads on: what was fetched ahead of the reader is not worth its bytes any more. */
+        pthread_mutex_lock(&o->lock);
+        zc_list_for_each(it, &o->flights)
+            zc_backend_cancel(o->src, &zc_list_entry(it, struct fetch_flight, link)->req.base);
+        pthread_mutex_unlock(&o->lock);
+    }
+    fetch_object_unref(o);
+}
+
+bool zc_object_complete(struct zc_object *o)
+{
+    return atomic_load_explicit(&o->complete, memory_order_acquire);
+}
+
+int zc_object_fd(struct zc_object *o)
+{
+    return o->cobj ? zc_cobj_fd(o->cobj) : -1;
+}
+
+uint64_t zc_object_size(const struct zc_object *o)
+{
+    return o->size;
+}
+
+uint64_t zc_object_chunk_size(const struct zc_object *o)
+{
+    return o->fetch->cfg.chunk_size;
+}
+
+bool zc_object_stale(const struct zc_object *o)
+{
+    return atomic_load(&o->stale);
+}
+
+/* ------------------------------------------------------------------ wanting and reading */
+
+bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size;
+    for (uint32_t c = (uint32_t)(off / cs); c < o->nchunks && (uint64_t)c * cs < off + len; c++) {
+        uint64_t m = fetch_mask(o, c, off, len);
+        if ((o->chunks[c].present & m) != m)
+            return false;
+    }
+    return true;
+}
+
+/* A random reader that has asked for a quarter of a chunk will likely ask for the rest. Under o->lock. */
+static bool object_rest_pays(struct zc_object *o, uint32_t chunk)
+{
+    struct fetch_chunk *ch = &o->chunks[chunk];
+    return __builtin_popcountll(ch->present | ch->inflight) * 4 >=
+           __builtin_popcountll(fetch_full_mask(o, chunk));
+}
+
+int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, enum zc_prio prio,
+                   struct zc_waiter *w)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size;
+
+    if (off >= o->size || len == 0 || zc_object_complete(o))
+        return 1;
+    len = ZC_MIN(len, o->size - off);
+    pthread_mutex_lock(&o->lock);
+    if (fetch_present(o, off, len)) {
+        pthread_mutex_unlock(&o->lock);
+        return 1;
+    }
+    if (atomic_load(&o->stale)) {
+        pthread_mutex_unlock(&o->lock);
+        return -ESTALE;
+    }
+    w->off = off;
+    w->len = len;
+    zc_list_push_back(&o->waiters, &w->link);
+    uint32_t first = (uint32_t)(off / cs), last = (uint32_t)((off + len - 1) / cs);
+    bool rest = !exact || (first == last && object_rest_pays(o, first));
+    pthread_mutex_unlock(&o->lock);
+    fetch_object_ref(o); /* done() may come before the next line, and close the object */
+
+    /* The bytes asked for go out first, as a flight of their own where the rest of the chunk is larger. */
+    int r = fetch_start(o, off, len, prio);
+    if (rest && r == 0) {
+        uint64_t from = (uint64_t)first * cs;
+        uint64_t to = ZC_MIN((uint64_t)(last + 1) * cs, o->size);
+        fetch_start(o, from, to - from, prio == ZC_PRIO_DEMAND ? ZC_PRIO_AHEAD : prio);
+    }
+    fetch_object_unref(o);
+    return 0; /* a failure of fetch_start has reached the waiter by done() */
+}
+
+void zc_object_prefetch(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio)
+{
+    if (off >= o->size || len == 0 || zc_object_complete(o) || atomic_load(&o->stale))
+        return;
+    fetch_start(o, off, ZC_MIN(len, o->size - off), prio);
+}
+
+bool zc_object_forget(struct zc_object *o, struct zc_waiter *w)
+{
+    pthread_mutex_lock(&o->lock);
+    bool queued = false;
+    zc_list_for_each(it, &o->waiters) {
+        if (it == &w->link) {
+            queued = true;
+            break;
+        }
+    }
+    if (queued)
+        zc_list_del(&w->link);
+    pthread_mutex_unlock(&o->lock);
+    return queued;
+}
+
+bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size;
+    if (zc_object_fd(o) < 0)
+        return false;
+    if (zc_object_complete(o))
+        return true;
+    pthread_mutex_lock(&o->lock);
+    bool ok = fetch_present(o, off, len);
+    for (uint32_t c = (uint32_t)(off / cs); ok && c < o->nchunks && (uint64_t)c * cs < off + len; c++)
+        ok = !o->chunks[c].mem;
+    pthread_mutex_unlock(&o->lock);
+    return ok;
+}
+
+/* The part of a read that lies in one chunk. */
+static ssize_t object_read_chunk(struct zc_object *o, uint8_t *buf, uint64_t off, size_t len)
+{
+    struct zc_fetch *f = o->fetch;
+    uint32_t c = (uint32_t)(off / f->cfg.chunk_size);
+    uint64_t in = off - (uint64_t)c * f->cfg.chunk_size;
+    len = ZC_MIN(len, (size_t)(fetch_chunk_len(o, c) - in));
+
+    if (!zc_object_complete(o)) {
+        struct fetch_chunk *ch = &o->chunks[c];
+        pthread_mutex_lock(&o->lock);
+        uint64_t m = fetch_mask(o, c, off, len);
+        bool there = (ch->present & m) == m;
+        uint8_t *mem = there ? ch->mem : NULL;
+        if (mem)
+            ch->mem_pins++;
+        pthread_mutex_unlock(&o->lock);
+        if (!there)
+            return -EAGAIN;
+        if (mem) {
+            memcpy(buf, mem + in, len);
+            pthread_mutex_lock(&o->lock);
+            ch->mem_pins--;
+            pthread_mutex_unlock(&o->lock);
+            return (ssize_t)len;
+        }
+    }
+    ssize_t n = pread(zc_object_fd(o), buf, len, (off_t)off);
+    if (n < 0) {
+        int e = errno;
+        zc_cache_disk_error(f->cache, e);
+        return -e;
+    }
+    return n;
+}
+
+ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len)
+{
+    size_t done = 0;
+    if (off >= o->size)
+        return 0;
+    len = (size_t)ZC_MIN((uint64_t)len, o->size - off);
+    while (done < len) {
+        ssize_t n = object_read_chunk(o, (uint8_t *)buf + done, off + done, len - done);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            return -EIO; /* the backing file was cut by somebody else */
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The session: mounting, the loop, the end. */
+#include "base/log.h"
+#include "fuse/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sysinfo.h>
+
+#define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
+/* The kernel's read-ahead on files that are still being fetched: two of its largest requests. */
+#define READ_AHEAD_KIB 2048
+
+static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+    char line[512];
+    int n = vsnprintf(line, sizeof(line), fmt, ap);
+    if (n > 0 && (size_t)n < sizeof(line) && line[n - 1] == '\n')
+        line[n - 1] = '\0';
+    zc_log_at(level <= FUSE_LOG_ERR ? ZC_LOG_WARN : ZC_LOG_DEBUG, "libfuse: %s", line);
+}
+
+static bool fuse_uring_switch(char want)
+{
+    zc_autoclose int fd = open(URING_SWITCH, (want ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+    char c = want;
+    if (fd < 0)
+        return false;
+    return want ? write(fd, &c, 1) == 1 : read(fd, &c, 1) == 1 && (c == 'Y' || c == '1');
+}
+
+/* Decides on io_uring; says why not. */
+static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
+{
+    f->uring = false;
+    if (f->cfg.io_uring == ZC_OFF) {
+        strcpy(f->io_uring, "off: --io-uring off");
+        return 0;
+    }
+#ifndef ZC_FUSE_URING_SAFE
+    strcpy(f->io_uring, "off: this libfuse submits replies of other threads unsafely");
+    if (f->cfg.io_uring == ZC_ON)
+        return zc_error_set(err, -ENOTSUP,
+                            "--io-uring on: zcache was built with a libfuse that cannot do it safely; build with "
+                            "the bundled subproject (scripts/build), or pass --io-uring auto");
+    return 0;
+#else
+    if (access(URING_SWITCH, F_OK) != 0) {
+        strcpy(f->io_uring, "off: this kernel has none (Linux 6.14 or newer has)");
+        if (f->cfg.io_uring == ZC_ON)
+            return zc_error_set(err, -ENOTSUP, "--io-uring on: this kernel has no FUSE over io_uring; "
+                                               "Linux 6.14 or newer has, or pass --io-uring auto");
+        return 0;
+    }
+    if (!fuse_uring_switch(0)) {
+        if (f->cfg.io_uring == ZC_AUTO) {
+            strcpy(f->io_uring, "off: switched off in the kernel; --io-uring on switches it on (root)");
+            return 0;
+        }
+        if (!fuse_uring_switch('Y'))
+            return zc_error_set(err, -EPERM,
+                                "--io-uring on: cannot write Y to %s (%s); do that as root, or pass --io-uring auto",
+                                URING_SWITCH, strerror(errno));
+        zc_info("switched FUSE over io_uring on in the kernel (%s)", URING_SWITCH);
+    }
+    f->uring = true;
+    strcpy(f->io_uring, "on");
+    return 0;
+#endif
+}
+
+static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
+{
+    char opts[4096 + 256], name[4096];
+    size_t n = 0;
+    /* A comma or a backslash in the source's name would end the option. */
+    for (const char *s = f->cfg.fsname; *s && n + 3 < sizeof(name); s++) {
+        if (*s == ',' || *s == '\\')
+            name[n++] = '\\';
+        name[n++] = *s;
+    }
+    name[n] = '\0';
+    snprintf(opts, sizeof(opts), "-oro,nosuid,nodev,default_permissions,subtype=zcache,fsname=%s", name);
+    if (fuse_opt_add_arg(args, "zcache") || fuse_opt_add_arg(args, opts) ||
+        (f->cfg.allow_other && fuse_opt_add_arg(args, "-oallow_other")))
+        return -ENOMEM;
+    if (f->uring) {
+        /* Each queue entry may hold one reply of 1 MiB; there is a queue for each core. */
+        uint64_t depth = (f->cfg.memory ? f->cfg.memory : 64 * ZC_MIB) / ZC_MIB / (unsigned)get_nprocs_conf();
+        depth = ZC_MIN(ZC_MAX(depth, (uint64_t)4), (uint64_t)32);
+        snprintf(opts, sizeof(opts), "-oio_uring,io_uring_q_depth=%u", (unsigned)depth);
+        if (fuse_opt_add_arg(args, opts))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* Raises the mount's read-ahead; without the right to, the kernel's 128 KiB stay. */
+static void fuse_read_ahead(struct zc_fuse *f)
+{
+    zc_autofree char *line = NULL;
+    size_t cap = 0;
+    FILE *in = fopen("/proc/self/mountinfo", "re");
+    if (!in)
+        return;
+    unsigned major = 0, minor = 0;
+    while (getline(&line, &cap, in) > 0) {
+        unsigned a, b;
+        char type[64] = "";
+        const char *dash = strstr(line, " - ");
+        if (sscanf(line, "%*d %*d %u:%u", &a, &b) == 2 && dash && sscanf(dash, " - %63s", type) == 1 &&
+            strcmp(type, "fuse.zcache") == 0 && strstr(line, f->mountpoint)) {
+            major = a; /* the last one is the newest */
+            minor = b;
+        }
+    }
+    fclose(in);
+    char path[96];
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major, minor);
+    FILE *out = fopen(path, "we");
+    if (out) {
+        fprintf(out, "%d\n", READ_AHEAD_KIB);
+        fclose(out);
+    }
+}
+
+int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out, struct zc_error *err)
+{
+    struct zc_fuse *f = calloc(1, sizeof(*f));
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    if (!f)
+        return zc_error_set(err, -ENOMEM, "out of memory");
+    f->cfg = *cfg;
+    f->vfs = v;
+    f->mountpoint = strdup(cfg->mountpoint);
+    fnodes_init(f);
+    fuse_set_log_func(fuse_log_line);
+    f->can_pass = cfg->passthrough != ZC_OFF;
+    strcpy(f->passthrough, f->can_pass ? "on" : "off: --passthrough off");
+    if (f->can_pass && geteuid() != 0) {
+        f->can_pass = false;
+        strcpy(f->passthrough, "off: needs root (CAP_SYS_ADMIN)");
+    }
+    int r = f->mountpoint ? fuse_choose_uring(f, err) : -ENOMEM;
+    if (r == 0 && fuse_args(f, &args) < 0)
+        r = zc_error_set(err, -ENOMEM, "out of memory");
+    if (r == 0) {
+        f->se = fuse_session_new(&args, &fuse_ops, sizeof(fuse_ops), f);
+        if (!f->se)
+            r = zc_error_set(err, -EINVAL, "libfuse refuses the session");
+    }
+    if (r == 0 && fuse_session_mount(f->se, f->mountpoint) != 0)
+        r = zc_error_set(err, -EPERM,
+                         "cannot mount at %s: %s (is /dev/fuse there, and are you root or is fusermount3 installed?)",
+                         f->mountpoint, errno ? strerror(errno) : "see the log");
+    fuse_opt_free_args(&args);
+    if (r < 0) {
+        if (f->se)
+            fuse_session_destroy(f->se);
+        free(f->mountpoint);
+        free(f);
+        return r;
+    }
+    f->mounted = true;
+    fuse_read_ahead(f);
+    *out = f;
+    return 0;
+}
+
+int zc_fuse_loop(struct zc_fuse *f)
+{
+    struct fuse_loop_config *c = fuse_loop_cfg_create();
+    if (!c)
+        return -ENOMEM;
+    fuse_loop_cfg_set_clone_fd(c, f->uring ? 0 : 1);
+    fuse_loop_cfg_set_max_threads(c, f->cfg.max_threads ? f->cfg.max_threads : 10);
+    int r = fuse_session_loop_mt(f->se, c);
+    fuse_loop_cfg_destroy(c);
+    return r > 0 ? 0 : r;
+}
+
+void zc_fuse_exit(struct zc_fuse *f)
+{
+    umount2(f->mountpoint, MNT_DETACH); /* unprivileged: fuse_session_unmount does it in zc_fuse_free */
+    zc_vfs_shutdown(f->vfs);
+    fuse_session_exit(f->se);
+}
+
+void zc_fuse_free(struct zc_fuse *f)
+{
+    if (!f)
+        return;
+    /* Requests that wait for the store are answered before the session goes. */
+    zc_vfs_shutdown(f->vfs);
+    fuse_session_unmount(f->se);
+    fuse_session_destroy(f->se);
+    free(f->mountpoint);
+    free(f);
+}
+
+void zc_fuse_get_stats(struct zc_fuse *f, struct zc_fuse_stats *out)
+{
+    *out = (struct zc_fuse_stats){
+        .passthrough = f->passthrough,
+        .io_uring = f->io_uring,
+        .opens = atomic_load(&f->opens),
+        .opens_passthrough = atomic_load(&f->opens_passed),
+        .reads = atomic_load(&f->reads),
+        .read_bytes = atomic_load(&f->read_bytes),
+    };
+}

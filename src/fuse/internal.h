@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the room share. */
+#ifndef ZC_FUSE_INTERNAL_H
+#define ZC_FUSE_INTERNAL_H
+
+#define FUSE_USE_VERSION 317
+#include <fuse_lowlevel.h>
+
+#include "base/list.h"
+#include "fuse/fuse.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define FUSE_BUCKETS 1024
+
+/*
+ * An open node. The kernel has an inode in one mode at a time: all its opens pass through to one backing file,
+ * or none does. So the mode is decided here, once for as long as the node is open.
+ */
+struct fnode {
+    struct zc_list link;
+    uint64_t node;
+    unsigned passed, cached; /* opens of each kind; one of them is 0 */
+    int backing_id;          /* 0: none */
+};
+
+struct zc_fuse {
+    struct zc_fuse_config cfg;
+    struct zc_vfs *vfs;
+    struct fuse_session *se;
+    char *mountpoint;
+    bool mounted;
+    bool can_pass;           /* settled by init, turned off when the kernel refuses a backing file */
+    bool uring;
+    char passthrough[160], io_uring[160]; /* for status */
+
+    struct fnode_bucket {
+        pthread_mutex_t lock;
+        struct zc_list list;
+    } buckets[FUSE_BUCKETS];
+
+    _Atomic uint64_t opens, opens_passed, reads, read_bytes;
+};
+
+/* ops.c */
+extern const struct fuse_lowlevel_ops fuse_ops;
+
+/* node.c */
+/* Counts an open of the node. True: reply with *backing_id; false: through the daemon. fd < 0: not passable. */
+bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct fnode **out, int *backing_id);
+void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, bool passed);
+void fnodes_init(struct zc_fuse *f);
+
+#endif

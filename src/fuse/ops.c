@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operations. None of them waits for the network: what is not there yet is handed on with the request, and
+ * whoever completes it replies. The mount is read-only for the kernel, so that it answers writes with EROFS
+ * itself; what is missing in the table it answers with ENOSYS and does not ask again (xattrs, access, flush).
+ */
+#include "base/log.h"
+#include "fuse/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Read into the page cache at open: about what a reader of a small file will ask for. */
+#define ADVISE_MAX (4 * ZC_MIB)
+#define TIMEOUT_FOREVER 3e8 /* seconds; ten years */
+
+struct handle {
+    struct zc_fuse *f;
+    struct zc_object *o;
+    struct fnode *n;
+    struct zc_streams *streams; /* NULL when passed through */
+    bool passed;
+    _Atomic unsigned refs;      /* the open itself, and reads that may outlive it */
+};
+
+static struct zc_fuse *ops_self(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static double ops_timeout(int64_t ns)
+{
+    return ns == ZC_TTL_INDEFINITE ? TIMEOUT_FOREVER : (double)ns / 1e9;
+}
+
+static void ops_stat(const struct zc_node *n, struct stat *st)
+{
+    *st = (struct stat){
+        .st_ino = n->ino,
+        .st_mode = n->mode | (n->kind == ZC_KIND_DIR ? S_IFDIR : S_IFREG),
+        .st_nlink = n->kind == ZC_KIND_DIR ? 2 : 1,
+        .st_uid = n->uid,
+        .st_gid = n->gid,
+        .st_size = (off_t)n->size,
+        .st_blksize = 1 << 20,
+        .st_blocks = (blkcnt_t)((n->size + 511) / 512),
+    };
+    st->st_mtim.tv_sec = n->mtime_ns / ZC_NS_PER_S;
+    st->st_mtim.tv_nsec = n->mtime_ns % ZC_NS_PER_S;
+    if (st->st_mtim.tv_nsec < 0) {
+        st->st_mtim.tv_nsec += ZC_NS_PER_S;
+        st->st_mtim.tv_sec--;
+    }
+    st->st_atim = st->st_ctim = st->st_mtim;
+}
+
+static void ops_entry(const struct zc_node *n, struct fuse_entry_param *e)
+{
+    *e = (struct fuse_entry_param){
+        .ino = n->id,
+        .attr_timeout = ops_timeout(n->valid_ns),
+        .entry_timeout = ops_timeout(n->valid_ns),
+    };
+    ops_stat(n, &e->attr);
+}
+
+/* errnos of the store and the network that POSIX readers know. Logged with words where they arose. */
+static int ops_errno(int err)
+{
+    switch (-err) {
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case ESTALE:
+    case EACCES:
+    case ENOMEM:
+    case ENAMETOOLONG:
+        return -err;
+    default:
+        return EIO;
+    }
+}
+
+/* ------------------------------------------------------------------ names and attributes */
+
+static void ops_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct zc_fuse *f = userdata;
+    fuse_set_feature_flag(conn, FUSE_CAP_ASYNC_READ);
+    fuse_set_feature_flag(conn, FUSE_CAP_PARALLEL_DIROPS);
+    fuse_set_feature_flag(conn, FUSE_CAP_READDIRPLUS);
+    fuse_set_feature_flag(conn, FUSE_CAP_READDIRPLUS_AUTO);
+    fuse_set_feature_flag(conn, FUSE_CAP_SPLICE_WRITE);
+    fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_READ);
+    fuse_unset_feature_flag(conn, FUSE_CAP_AUTO_INVAL_DATA); /* a node's bytes never change */
+    fuse_unset_feature_flag(conn, FUSE_CAP_FLOCK_LOCKS);
+    fuse_unset_feature_flag(conn, FUSE_CAP_POSIX_LOCKS);
+    conn->max_write = 1 << 20;
+    conn->max_background = 64;
+    conn->congestion_threshold = 48;
+    conn->time_gran = 1;
+    if (f->can_pass) {
+        if (fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH)) {
+            conn->max_backing_stack_depth = 1;
+        } else {
+            f->can_pass = false;
+            strcpy(f->passthrough, "off: this kernel has none (Linux 6.9 or newer has)");
+        }
+    }
+    if (f->uring && !fuse_set_feature_flag(conn, FUSE_CAP_OVER_IO_URING)) {
+        f->uring = false;
+        strcpy(f->io_uring, "off: this kernel does not offer it (Linux 6.14 or newer does)");
+    }
+}
+
+static void ops_looked_up(void *user, int err, const struct zc_node *node)
+{
+    fuse_req_t req = user;
+    struct fuse_entry_param e = {0};
+    if (err == 0) {
+        ops_entry(node, &e);
+        if (fuse_reply_entry(req, &e) == -ENOENT)
+            zc_vfs_forget(ops_self(req)->vfs, node->id, 1);
+    } else if (err == -ENOENT && node && node->valid_ns > 0) {
+        e.entry_timeout = ops_timeout(node->valid_ns); /* ino 0: the kernel may remember that it is not there */
+        fuse_reply_entry(req, &e);
+    } else {
+        fuse_reply_err(req, ops_errno(err));
+    }
+}
+
+static void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    zc_vfs_lookup(ops_self(req)->vfs, parent, name, ops_looked_up, req);
+}
+
+static void ops_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+    zc_vfs_forget(ops_self(req)->vfs, ino, n);
+    fuse_reply_none(req);
+}
+
+static void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        zc_vfs_forget(ops_self(req)->vfs, forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct zc_node node;
+    struct stat st;
+    int r = zc_vfs_getattr(ops_self(req)->vfs, ino, &node);
+    if (r < 0) {
+        fuse_reply_err(req, ops_errno(r));
+        return;
+    }
+    ops_stat(&node, &st);
+    fuse_reply_attr(req, &st, ops_timeout(node.valid_ns));
+}
+
+static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    /* A store has no end. Large, but such that tools that multiply do not overflow. */
+    struct statvfs s = {
+        .f_bsize = 1 << 20,
+        .f_frsize = 4096,
+        .f_blocks = (fsblkcnt_t)1 << 40,
+        .f_bfree = (fsblkcnt_t)1 << 39,
+        .f_files = (fsfilcnt_t)1 << 40,
+        .f_ffree = (fsfilcnt_t)1 << 39,
+        .f_namemax = 255,
+    };
+    fuse_reply_statfs(req, &s);
+}
+
+/* ------------------------------------------------------------------ directories */
+
+struct opendir_ctx {
+    fuse_req_t req;
+    struct fuse_file_info fi;
+};
+
+static void ops_dir_opened(void *user, int err, struct zc_dirh *dh)
+{
+    struct opendir_ctx *c = user;
+    if (err < 0) {
+        fuse_reply_err(c->req, ops_errno(err));
+    } else {
+        c->fi.fh = (uint64_t)(uintptr_t)dh;
+        if (fuse_reply_open(c->req, &c->fi) == -ENOENT)
+            zc_vfs_closedir(dh);
+    }
+    free(c);
+}
+
+static void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct opendir_ctx *c = malloc(sizeof(*c));
+    if (!c) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    c->req = req;
+    c->fi = *fi;
+    zc_vfs_opendir(ops_self(req)->vfs, ino, ops_dir_opened, c);
+}
+
+static void ops_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    zc_vfs_closedir((struct zc_dirh *)(uintptr_t)fi->fh);
+    fuse_reply_err(req, 0);
+}
+
+static size_t ops_add_entry(fuse_req_t req, char *buf, size_t room, bool plus, const char *name,
+                            const struct zc_node *node, uint64_t next)
+{
+    struct fuse_entry_param e;
+    ops_entry(node, &e);
+    return plus ? fuse_add_direntry_plus(req, buf, room, name, &e, (off_t)next)
+                : fuse_add_direntry(req, buf, room, name, &e.attr, (off_t)next);
+}
+
+/* Offsets: 1 after ".", 2 after "..", then 3 + place in the directory's table. */
+static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+{
+    struct zc_dirh *dh = (struct zc_dirh *)(uintptr_t)fi->fh;
+    struct zc_node node = {.kind = ZC_KIND_DIR};
+    const char *name;
+    uint64_t at = (uint64_t)off;
+    size_t used = 0;
+    zc_autofree char *buf = malloc(size);
+    if (!buf) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    for (; at < 2; at++) {
+        node.ino = ino; /* id 0: readdirplus takes no reference for these two */
+        size_t n = ops_add_entry(req, buf + used, size - used, plus, at ? ".." : ".", &node, at + 1);
+        if (n > size - used)
+            goto out;
+        used += n;
+    }
+    while (zc_vfs_readdir(dh, at - 2, false, &name, &node) == 1) {
+        if (name) {
+            size_t n = ops_add_entry(req, NULL, 0, plus, name, &node, at + 1);
+            if (n > size - used)
+                break;
+            zc_vfs_readdir(dh, at - 2, plus, &name, &node);
+            if (name)
+                used += ops_add_entry(req, buf + used, size - used, plus, name, &node, at + 1);
+        }
+        at++;
+    }
+out:
+    fuse_reply_buf(req, buf, used);
+}
+
+static void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    ops_list(req, ino, size, off, fi, false);
+}
+
+static void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    ops_list(req, ino, size, off, fi, true);
+}
+
+/* ------------------------------------------------------------------ open and release */
+
+struct open_ctx {
+    struct zc_waiter waiter;
+    fuse_req_t req;
+    uint64_t node;
+    struct zc_object *o;
+    struct fuse_file_info fi;
+};
+
+static void handle_unref(struct handle *h)
+{
+    if (atomic_fetch_sub(&h->refs, 1) != 1)
+        return;
+    zc_streams_free(h->streams);
+    zc_object_close(h->o);
+    free(h);
+}
+
+/* The object is open and, if it is small, here: decide the mode and reply. */
+static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struct fuse_file_info *fi)
+{
+    struct zc_fuse *f = ops_self(req);
+    bool complete = zc_object_complete(o);
+    int fd = complete ? zc_object_fd(o) : -1;
+    struct handle *h = calloc(1, sizeof(*h));
+    if (h) {
+        h->f = f;
+        h->o = o;
+        atomic_init(&h->refs, 1);
+        h->passed = fnode_open(f, req, node, fd, &h->n, &fi->backing_id);
+        if (h->n && !h->passed && !complete)
+            h->streams = zc_streams_new(o);
+        if (h->n && !h->passed && !complete && !h->streams) {
+            fnode_close(f, req, h->n, false);
+            h->n = NULL;
+        }
+    }
+    if (!h || !h->n) {
+        free(h);
+        zc_object_close(o);
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    if (!h->passed)
+        fi->backing_id = 0;
+    else if (zc_object_size(o) <= ADVISE_MAX)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED); /* one request to the disk, while the reply is on its way */
+    fi->keep_cache = 1;
+    fi->noflush = 1;
+    fi->fh = (uint64_t)(uintptr_t)h;
+    atomic_fetch_add_explicit(&f->opens, 1, memory_order_relaxed);
+    if (h->passed)
+        atomic_fetch_add_explicit(&f->opens_passed, 1, memory_order_relaxed);
+    bool passed = h->passed;
+    struct fnode *n = h->n;
+    if (fuse_reply_open(req, fi) == -ENOENT) { /* the opener was interrupted: no release will come */
+        fnode_close(f, req, n, passed);
+        handle_unref(h);
+    }
+}
+
+static void open_fetched(struct zc_waiter *w, int err)
+{
+    struct open_ctx *c = zc_container_of(w, struct open_ctx, waiter);
+    if (err == 0) {
+        open_reply(c->req, c->node, c->o, &c->fi);
+    } else {
+        if (err == -ESTALE)
+            zc_vfs_stale(ops_self(c->req)->vfs, c->node);
+        zc_object_close(c->o);
+        fuse_reply_err(c->req, ops_errno(err));
+    }
+    free(c);
+}
+
+static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct zc_fuse *f = ops_self(req);
+    struct zc_object *o;
+    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
+        fuse_reply_err(req, EROFS);
+        return;
+    }
+    int r = zc_vfs_open(f->vfs, ino, &o);
+    if (r < 0) {
+        fuse_reply_err(req, ops_errno(r));
+        return;
+    }
+    if (zc_object_complete(o) || zc_object_size(o) > zc_object_chunk_size(o)) {
+        open_reply(req, ino, o, fi);
+        return;
+    }
+    /* A small file: whole, in one request to the store, before the open returns. */
+    struct open_ctx *c = calloc(1, sizeof(*c));
+    if (!c) {
+        zc_object_close(o);
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    c->req = req;
+    c->node = ino;
+    c->o = o;
+    c->fi = *fi;
+    c->waiter.done = open_fetched;
+    r = zc_object_want(o, 0, zc_object_size(o), false, ZC_PRIO_DEMAND, &c->waiter);
+    if (r != 0)
+        open_fetched(&c->waiter, r < 0 ? r : 0);
+}
+
+static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    fnode_close(h->f, req, h->n, h->passed);
+    fuse_reply_err(req, 0);
+    handle_unref(h);
+}
+
+/* ------------------------------------------------------------------ read */
+
+struct read_ctx {
+    struct zc_waiter waiter;
+    fuse_req_t req;
+    uint64_t node;
+    struct handle *h;
+    uint64_t off;
+    size_t len;
+    unsigned again;
+};
+
+static void read_stale(struct read_ctx *c, int err)
+{
+    if (err == -ESTALE)
+        zc_vfs_stale(c->h->f->vfs, c->node);
+    fuse_reply_err(c->req, ops_errno(err));
+}
+
+/* Where the reply's bytes go when the request came over io_uring: the kernel's reader copies from there. */
+static bool read_payload(fuse_req_t req, char **payload, size_t *room)
+{
+#ifdef ZC_FUSE_URING_SAFE
+    return fuse_req_is_uring(req) && fuse_req_get_payload(req, payload, room, NULL) == 0;
+#else
+    return false;
+#endif
+}
+
+/* Replies when the bytes are there; -EAGAIN when they are gone again from memory. */
+static int read_reply(struct read_ctx *c)
+{
+    struct zc_object *o = c->h->o;
+    struct zc_fuse *f = c->h->f;
+    uint64_t size = zc_object_size(o);
+    size_t len = c->off < size ? (size_t)ZC_MIN((uint64_t)c->len, size - c->off) : 0;
+    char *payload;
+    size_t room;
+    ssize_t n;
+
+    if (len == 0) {
+        fuse_reply_buf(c->req, NULL, 0);
+        return 0;
+    }
+    if (f->uring && read_payload(c->req, &payload, &room)) {
+        n = zc_object_read(o, payload, c->off, ZC_MIN(len, room));
+        if (n >= 0)
+            fuse_reply_buf(c->req, payload, (size_t)n);
+    } else if (zc_object_in_file(o, c->off, len)) {
+        struct fuse_bufvec bv = FUSE_BUFVEC_INIT(len);
+        bv.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+        bv.buf[0].fd = zc_object_fd(o);
+        bv.buf[0].pos = (off_t)c->off;
+        fuse_reply_data(c->req, &bv, 0);
+        n = (ssize_t)len;
+    } else {
+        zc_autofree char *buf = malloc(len);
+        n = buf ? zc_object_read(o, buf, c->off, len) : -ENOMEM;
+        if (n >= 0)
+            fuse_reply_buf(c->req, buf, (size_t)n);
+    }
+    if (n == -EAGAIN)
+        return -EAGAIN;
+    if (n < 0)
+        fuse_reply_err(c->req, ops_errno((int)n));
+    else
+        atomic_fetch_add_explicit(&f->read_bytes, (uint64_t)n, memory_order_relaxed);
+    return 0;
+}
+
+static void read_arrived(struct zc_waiter *w, int err);
+
+/* Wants and replies until it is done or somebody else will go on. Owns c. */
+static void read_step(struct read_ctx *c, int r)
+{
+    while (r >= 0) {
+        if (r == 1) {
+            if (read_reply(c) == 0)
+                break;
+            if (++c->again > 16) { /* memory is so short that bytes leave before they are read */
+                r = -EIO;
+                continue;
+            }
+        }
+        r = zc_object_want(c->h->o, c->off, c->len, true, ZC_PRIO_DEMAND, &c->waiter);
+        if (r == 0)
+            return;
+    }
+    if (r < 0)
+        read_stale(c, r);
+    handle_unref(c->h);
+    free(c);
+}
+
+static void read_arrived(struct zc_waiter *w, int err)
+{
+    read_step(zc_container_of(w, struct read_ctx, waiter), err < 0 ? err : 1);
+}
+
+static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    struct read_ctx *c = calloc(1, sizeof(*c));
+    if (!c) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    atomic_fetch_add_explicit(&h->f->reads, 1, memory_order_relaxed);
+    atomic_fetch_add(&h->refs, 2); /* for the read, and for this function */
+    *c = (struct read_ctx){.req = req, .node = ino, .h = h, .off = (uint64_t)off, .len = size};
+    c->waiter.done = read_arrived;
+    bool stream = h->streams && zc_streams_note(h->streams, c->off, size);
+    int r = zc_object_want(h->o, c->off, size, !stream, ZC_PRIO_DEMAND, &c->waiter);
+    if (r != 0)
+        read_step(c, r);
+    if (stream)
+        zc_streams_ahead(h->streams, (uint64_t)off + size);
+    handle_unref(h);
+}
+
+const struct fuse_lowlevel_ops fuse_ops = {
+    .init = ops_init,
+    .lookup = ops_lookup,
+    .forget = ops_forget,
+    .forget_multi = ops_forget_multi,
+    .getattr = ops_getattr,
+    .statfs = ops_statfs,
+    .opendir = ops_opendir,
+    .readdir = ops_readdir,
+    .readdirplus = ops_readdirplus,
+    .releasedir = ops_releasedir,
+    .open = ops_open,
+    .read = ops_read,
+    .release = ops_release,
+};

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the room share: directories in memory.
+ *
+ * A directory is a table of entries that only grows: an entry whose object was replaced or deleted is marked
+ * gone and keeps its place, because the kernel may still hold its number. The whole table goes when the kernel
+ * has forgotten all of it and nobody uses it.
+ *
+ * Locks, in order: vfs->lock (which directories exist), then one dir->lock (its entries, state, waiters).
+ * Neither is held over a call into fetch, cache or backend, or over a callback.
+ */
+#ifndef ZC_VFS_INTERNAL_H
+#define ZC_VFS_INTERNAL_H
+
+#include "base/list.h"
+#include "vfs/vfs.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define VFS_ROOT_DIR 1u
+/* Listings of more entries than this are not made again for one lookup: the name is asked for alone. */
+#define VFS_BIG_DIR 4000u
+
+enum vfs_entry_flags { VFS_DIR = 1, VFS_GONE = 2, VFS_SEEN = 4 };
+
+struct vfs_entry {
+    const char *name;     /* in the directory's arena */
+    const char *version;  /* likewise; "" for a directory */
+    uint64_t size;
+    int64_t mtime_ns;
+    uint32_t child;       /* number of the directory this entry is, 0 while it is not in memory */
+    uint32_t checked_s;   /* vfs time at which the store last confirmed it */
+    uint32_t owner;       /* index into vfs->owners: mode, uid, gid */
+    uint16_t name_len;
+    uint16_t flags;
+};
+
+enum vfs_dir_state { VFS_UNLISTED, VFS_LISTED };
+
+struct vfs_dir {
+    uint32_t id;
+    uint32_t parent;        /* 0 for the root */
+    uint32_t parent_index;  /* entry of this directory in its parent */
+    char *path;             /* "" for the root */
+    uint64_t path_hash;
+    _Atomic uint32_t pins;      /* uses that forbid to drop it; raised under vfs->lock */
+    _Atomic uint64_t krefs;     /* the kernel's references to its entries */
+    _Atomic uint32_t children;  /* directories in memory whose parent this is */
+
+    pthread_mutex_t lock;
+    struct vfs_entry *entries;
+    uint32_t n, cap;        /* used, gone ones included */
+    uint32_t live;
+    uint32_t *index;        /* open addressing: entry + 1, 0 = free; index_cap is a power of two */
+    uint32_t index_cap;
+    struct vfs_arena *arena;
+    enum vfs_dir_state state;
+    uint32_t listed_s;      /* vfs time of the listing */
+    bool listing;           /* one is under way */
+    bool tried_index;       /* the index was asked for a listing of an earlier mount */
+    unsigned pages;         /* of the listing under way */
+    unsigned singles;       /* names asked for alone since the last listing */
+    struct zc_list waiters; /* struct vfs_wait */
+};
+
+/* What waits for a listing. done is called without locks. */
+struct vfs_wait {
+    struct zc_list link;
+    const char *name;       /* NULL: wants the whole listing */
+    void (*done)(struct vfs_wait *w, int err);
+};
+
+struct vfs_owner {
+    uint32_t mode, uid, gid;
+};
+
+struct zc_vfs {
+    struct zc_vfs_config cfg;
+    struct zc_backend *src;
+    struct zc_cache *cache;
+    struct zc_fetch *fetch;
+    int64_t start_ns;
+
+    pthread_rwlock_t lock;
+    struct vfs_dir **dirs;      /* by number */
+    uint32_t dirs_n, dirs_cap;
+    uint32_t *free_ids;
+    uint32_t free_n;
+
+    pthread_mutex_t owners_lock;
+    struct vfs_owner *owners;
+    uint32_t owners_n;
+
+    _Atomic uint64_t entries, dirs_live, lookups, listings, hidden;
+    pthread_mutex_t ops_lock;   /* a leaf: nothing is taken under it */
+    pthread_cond_t ops_idle;
+    struct zc_list ops;         /* struct vfs_op */
+    _Atomic bool ending;
+};
+
+/* An operation under way: a shutdown cancels its request and waits for its end. */
+struct vfs_op {
+    struct zc_list link;
+    struct zc_req *req;         /* NULL: it ends with another one's help */
+};
+
+static inline uint64_t vfs_node(uint32_t dir, uint32_t index)
+{
+    return (uint64_t)dir << 32 | index;
+}
+
+/* The vfs's own clock, in seconds; never 0. */
+uint32_t vfs_now_s(struct zc_vfs *v);
+
+/* dir.c */
+/* The directory that a node is or lies in, pinned; NULL when the node is none. */
+struct vfs_dir *vfs_dir_of_node(struct zc_vfs *v, uint64_t node);
+struct vfs_dir *vfs_dir_holding(struct zc_vfs *v, uint64_t node, uint32_t *index);
+void vfs_dir_pin(struct vfs_dir *d);
+void vfs_dir_unpin(struct zc_vfs *v, struct vfs_dir *d);
+int vfs_dirs_init(struct zc_vfs *v);
+void vfs_dirs_free(struct zc_vfs *v);
+/* Under d->lock: */
+uint32_t vfs_dir_find(struct vfs_dir *d, const char *name); /* UINT32_MAX: none */
+/* Puts what the store says into the table. */
+int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const struct zc_attr *a, uint32_t *index);
+void vfs_dir_mark_gone(struct zc_vfs *v, struct vfs_dir *d, uint32_t index);
+void vfs_dir_sweep(struct zc_vfs *v, struct vfs_dir *d); /* entries without VFS_SEEN are gone; clears VFS_SEEN */
+void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_node *out);
+/* Path of an entry; caller frees. */
+char *vfs_entry_path(const struct vfs_dir *d, const char *name);
+
+/* listing.c */
+/* Is the listing there and young enough? Under d->lock. */
+bool vfs_dir_fresh(struct zc_vfs *v, struct vfs_dir *d);
+/* Queues w for the listing and starts one if none is under way. Takes d->lock itself. */
+void vfs_list(struct zc_vfs *v, struct vfs_dir *d, struct vfs_wait *w);
+/* Nanoseconds that something confirmed at checked_s stays valid. */
+int64_t vfs_valid_ns(struct zc_vfs *v, uint32_t checked_s);
+bool vfs_fresh(struct zc_vfs *v, uint32_t checked_s);
+/* -ESHUTDOWN when the vfs is ending. */
+int vfs_op_begin(struct zc_vfs *v, struct vfs_op *op, struct zc_req *req);
+void vfs_op_end(struct zc_vfs *v, struct vfs_op *op);
+/* Where a directory's listing is kept in the index. */
+struct zc_digest vfs_listing_key(struct zc_vfs *v, const struct vfs_dir *d);
+
+/* walk.c: files below paths, for warm and free. */
+struct vfs_walk_ops {
+    /* A file: entry `index` of d, which is pinned during the call. Non-zero ends the walk. */
+    int (*file)(void *user, struct vfs_dir *d, uint32_t index, uint64_t size);
+    void (*failed)(void *user, const char *path, int err); /* a path that cannot be walked */
+};
+/* Blocks. Lists what is not listed, several directories at a time. 0, or what file() returned, or -ENOMEM. */
+int vfs_walk(struct zc_vfs *v, const char *const *paths, size_t n, const struct vfs_walk_ops *ops, void *user);
+/* The object that an entry stands for. */
+int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_object **out);
+int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_objid *out);
+
+/* persist.c: listings in the index. */
+void vfs_persist(struct zc_vfs *v, struct vfs_dir *d);      /* called without locks, by a pinned user */
+bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d);      /* true when a listing young enough was there */
+/* One page of the index's form into entries; for the fuzzer. */
+int vfs_page_decode(const uint8_t *p, size_t n, int64_t *wall_ns,
+                    int (*fn)(void *user, const char *name, const struct zc_attr *a), void *user);
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of the room, and the calls that need no store: getattr, directory handles, open. */
+#include "base/log.h"
+#include "vfs/internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_backend *src, struct zc_cache *cache,
+               struct zc_fetch *fetch, struct zc_vfs **out)
+{
+    struct zc_vfs *v = calloc(1, sizeof(*v));
+    if (!v)
+        return -ENOMEM;
+    v->cfg = *cfg;
+    v->src = src;
+    v->cache = cache;
+    v->fetch = fetch;
+    /* Far back, so that a listing kept from an earlier mount has an age on the same clock. */
+    v->start_ns = zc_now_ns() - ((int64_t)1 << 30) * ZC_NS_PER_S;
+    pthread_rwlock_init(&v->lock, NULL);
+    pthread_mutex_init(&v->owners_lock, NULL);
+    pthread_mutex_init(&v->ops_lock, NULL);
+    pthread_cond_init(&v->ops_idle, NULL);
+    zc_list_init(&v->ops);
+    v->owners = malloc(sizeof(*v->owners));
+    if (v->owners) {
+        v->owners[0] = (struct vfs_owner){ZC_ID_UNSET, ZC_ID_UNSET, ZC_ID_UNSET};
+        v->owners_n = 1;
+    }
+    if (!v->owners || vfs_dirs_init(v) < 0) {
+        zc_vfs_free(v);
+        return -ENOMEM;
+    }
+    *out = v;
+    return 0;
+}
+
+void zc_vfs_free(struct zc_vfs *v)
+{
+    if (!v)
+        return;
+    vfs_dirs_free(v);
+    pthread_rwlock_destroy(&v->lock);
+    pthread_mutex_destroy(&v->ops_lock);
+    pthread_cond_destroy(&v->ops_idle);
+    pthread_mutex_destroy(&v->owners_lock);
+    free(v->owners);
+    free(v);
+}
+
+void zc_vfs_shutdown(struct zc_vfs *v)
+{
+    pthread_mutex_lock(&v->ops_lock);
+    atomic_store(&v->ending, true);
+    zc_list_for_each(it, &v->ops) {
+        struct vfs_op *op = zc_list_entry(it, struct vfs_op, link);
+        if (op->req)
+            zc_backend_cancel(v->src, op->req);
+    }
+    pthread_mutex_unlock(&v->ops_lock);
+    zc_fetch_shutdown(v->fetch);
+    pthread_mutex_lock(&v->ops_lock);
+    while (!zc_list_empty(&v->ops))
+        pthread_cond_wait(&v->ops_idle, &v->ops_lock);
+    pthread_mutex_unlock(&v->ops_lock);
+}
+
+static void vfs_root_node(struct zc_vfs *v, struct zc_node *out)
+{
+    *out = (struct zc_node){
+        .id = ZC_NODE_ROOT,
+        .ino = 1,
+        .kind = ZC_KIND_DIR,
+        .mode = v->cfg.dir_mode != ZC_ID_UNSET ? v->cfg.dir_mode : 0555,
+        .uid = v->cfg.uid != ZC_ID_UNSET ? v->cfg.uid : (uint32_t)geteuid(),
+        .gid = v->cfg.gid != ZC_ID_UNSET ? v->cfg.gid : (uint32_t)getegid(),
+        .valid_ns = v->cfg.ttl_ns,
+    };
+}
+
+int zc_vfs_getattr(struct zc_vfs *v, uint64_t node, struct zc_node *out)
+{
+    uint32_t index;
+    if (node == ZC_NODE_ROOT) {
+        vfs_root_node(v, out);
+        return 0;
+    }
+    struct vfs_dir *d = vfs_dir_holding(v, node, &index);
+    if (!d)
+        return -ESTALE;
+    int r = -ESTALE;
+    pthread_mutex_lock(&d->lock);
+    if (index < d->n) {
+        vfs_entry_node(v, d, index, out);
+        r = 0;
+    }
+    pthread_mutex_unlock(&d->lock);
+    vfs_dir_unpin(v, d);
+    return r;
+}
+
+char *zc_vfs_path(struct zc_vfs *v, uint64_t node)
+{
+    uint32_t index;
+    if (node == ZC_NODE_ROOT)
+        return strdup("");
+    struct vfs_dir *d = vfs_dir_holding(v, node, &index);
+    if (!d)
+        return NULL;
+    pthread_mutex_lock(&d->lock);
+    char *path = index < d->n ? vfs_entry_path(d, d->entries[index].name) : NULL;
+    pthread_mutex_unlock(&d->lock);
+    vfs_dir_unpin(v, d);
+    return path;
+}
+
+/* ------------------------------------------------------------------ directory handles */
+
+struct zc_dirh {
+    struct vfs_op op;
+    struct vfs_wait wait;
+    struct zc_vfs *v;
+    struct vfs_dir *d; /* pinned */
+    uint32_t n;        /* entries when it was opened */
+    zc_vfs_opendir_fn *fn;
+    void *user;
+};
+
+static void dirh_listed(struct vfs_wait *w, int err)
+{
+    struct zc_dirh *dh = zc_container_of(w, struct zc_dirh, wait);
+    struct zc_vfs *v = dh->v;
+    if (err == 0) {
+        pthread_mutex_lock(&dh->d->lock);
+        dh->n = dh->d->n;
+        pthread_mutex_unlock(&dh->d->lock);
+    }
+    vfs_op_end(v, &dh->op); /* before the handle is given away: it may be closed at once */
+    dh->fn(dh->user, err, err == 0 ? dh : NULL);
+    if (err < 0)
+        zc_vfs_closedir(dh);
+}
+
+void zc_vfs_opendir(struct zc_vfs *v, uint64_t node, zc_vfs_opendir_fn *fn, void *user)
+{
+    struct vfs_dir *d = vfs_dir_of_node(v, node);
+    struct zc_dirh *dh = d ? calloc(1, sizeof(*dh)) : NULL;
+    int r = !d ? -ENOTDIR : !dh ? -ENOMEM : vfs_op_begin(v, &dh->op, NULL);
+    if (r < 0) {
+        if (d)
+            vfs_dir_unpin(v, d);
+        free(dh);
+        fn(user, r, NULL);
+        return;
+    }
+    dh->v = v;
+    dh->d = d;
+    dh->fn = fn;
+    dh->user = user;
+    dh->wait.done = dirh_listed;
+    vfs_list(v, d, &dh->wait);
+}
+
+void zc_vfs_closedir(struct zc_dirh *dh)
+{
+    vfs_dir_unpin(dh->v, dh->d);
+    free(dh);
+}
+
+int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name, struct zc_node *node)
+{
+    struct vfs_dir *d = dh->d;
+    int r = 0;
+    pthread_mutex_lock(&d->lock);
+    if (at < dh->n) {
+        *name = (d->entries[at].flags & VFS_GONE) ? NULL : d->entries[at].name;
+        vfs_entry_node(dh->v, d, (uint32_t)at, node);
+        if (ref && *name)
+            atomic_fetch_add(&d->krefs, 1);
+        r = 1;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return r;
+}
+
+/* ------------------------------------------------------------------ files */
+
+/* What names an entry's object. */
+struct vfs_name {
+    char *path, *version;
+    uint64_t size;
+};
+
+static void vfs_name_free(struct vfs_name *n)
+{
+    free(n->path);
+    free(n->version);
+}
+
+static int vfs_entry_name(struct vfs_dir *d, uint32_t index, struct vfs_name *out)
+{
+    int r = 0;
+    pthread_mutex_lock(&d->lock);
+    struct vfs_entry *e = index < d->n ? &d->entries[index] : NULL;
+    if (!e || (e->flags & VFS_GONE)) {
+        r = -ESTALE; /* the kernel then looks the name up anew */
+    } else if (e->flags & VFS_DIR) {
+        r = -EISDIR;
+    } else {
+        out->path = vfs_entry_path(d, e->name);
+        out->version = strdup(e->version);
+        out->size = e->size;
+        if (!out->path || !out->version)
+            r = -ENOMEM;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return r;
+}
+
+int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_object **out)
+{
+    __attribute__((cleanup(vfs_name_free))) struct vfs_name name = {0};
+    int r = vfs_entry_name(d, index, &name);
+    return r < 0 ? r : zc_object_open(v->fetch, v->src, name.path, name.version, name.size, out);
+}
+
+int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_objid *out)
+{
+    __attribute__((cleanup(vfs_name_free))) struct vfs_name name = {0};
+    int r = vfs_entry_name(d, index, &name);
+    if (r == 0)
+        *out = zc_objid_of(v->src->url, name.path, name.version, name.size);
+    return r;
+}
+
+int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
+{
+    uint32_t index;
+    if (node == ZC_NODE_ROOT)
+        return -EISDIR;
+    struct vfs_dir *d = vfs_dir_holding(v, node, &index);
+    if (!d)
+        return -ESTALE;
+    int r = vfs_entry_open(v, d, index, out);
+    vfs_dir_unpin(v, d);
+    if (r == 0 && zc_object_stale(*out)) {
+        zc_object_close(*out);
+        zc_vfs_stale(v, node);
+        r = -ESTALE;
+    }
+    return r;
+}
+
+void zc_vfs_stale(struct zc_vfs *v, uint64_t node)
+{
+    uint32_t index;
+    struct vfs_dir *d = vfs_dir_holding(v, node, &index);
+    if (!d)
+        return;
+    pthread_mutex_lock(&d->lock);
+    if (index < d->n && !(d->entries[index].flags & (VFS_DIR | VFS_GONE))) {
+        vfs_dir_mark_gone(v, d, index);
+        /* The listing that named this version is wrong in one place at least. */
+        if (!d->listing) {
+            d->state = VFS_UNLISTED;
+            d->singles = 0;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    zc_cache_drop_listing(v->cache, vfs_listing_key(v, d));
+    vfs_dir_unpin(v, d);
+}
+
+void zc_vfs_get_stats(struct zc_vfs *v, struct zc_vfs_stats *out)
+{
+    *out = (struct zc_vfs_stats){
+        .dirs = atomic_load(&v->dirs_live),
+        .entries = atomic_load(&v->entries),
+        .lookups = atomic_load(&v->lookups),
+        .listings = atomic_load(&v->listings),
+        .hidden = atomic_load(&v->hidden),
+    };
+}
