@@ -82,11 +82,8 @@ fuse_option() {
 
 # configure DIR MESON-OPTION...: makes or updates a build directory; CC counts only when it is made.
 configure() {
-    local dir=$1
+    local dir=$1 mode=()
     shift
-    if [ -e "$dir/build.ninja" ]; then
-        meson configure "$dir" "$(fuse_option)" "$@" >/dev/null
-    else
-        meson setup "$dir" "$root" "$(fuse_option)" "$@"
-    fi
+    [ ! -e "$dir/build.ninja" ] || mode=(--reconfigure)
+    meson setup "${mode[@]}" "$dir" "$root" "$(fuse_option)" "$@"
 }
