@@ -15,6 +15,7 @@
 #define ZC_FETCH_H
 
 #include "backend/backend.h"
+#include "base/list.h"
 #include "cache/cache.h"
 
 struct zc_fetch;
