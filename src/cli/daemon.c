@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Assembly: net -> source -> limit -> retry -> cache -> fetch -> vfs -> fuse -> control socket. The
+ * source is asked before the cache is touched, so that a wrong key or bucket costs nothing. Taking
+ * apart goes the other way round, after work in flight was told to fail: nothing that waits for a
+ * store may hold an unmount up.
+ *
+ * Signals are blocked in every thread and taken by one that waits for them, so that no code here
+ * has to be async-signal-safe. Until the cache is opened there is nothing to undo, and a signal
+ * ends the process at once, whatever the source keeps it waiting for.
+ */
+#include "cli/daemon_int.h"
+
+#include "backend/dir.h"
+#include "backend/s3.h"
+#include "backend/wrap.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define DAEMON_SEED 0         /* of content hashes: a cluster will name its own */
+#define DAEMON_CACHE_WAIT_S 5 /* for an earlier daemon of the source that is just ending */
+
+/* ------------------------------------------------------------------ the process */
+
+static void daemon_process(void)
+{
+    /* Buffers of a megabyte come and go: glibc would map and unmap each, or keep as much free as
+       its heaps had grown by, times eight arenas a core. */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+    mallopt(M_ARENA_MAX, 4);
+
+    struct rlimit rl;
+    if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+        rl.rlim_cur = rl.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &rl);
+    }
+}
+
+static void *daemon_signals(void *arg)
+{
+    struct zc_daemon *d = arg;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    for (;;) {
+        int sig;
+        if (sigwait(&set, &sig) != 0)
+            continue;
+        pthread_mutex_lock(&d->lock);
+        bool ending = d->ending;
+        if (!ending && d->nothing_to_undo)
+            _exit(1);
+        d->stop = true;
+        if (!ending && d->exit_fuse)
+            zc_fuse_exit(d->exit_fuse);
+        pthread_mutex_unlock(&d->lock);
+        if (ending)
+            return NULL;
+        zc_info("signal %d: ending", sig);
+    }
+}
+
+static int daemon_signals_start(struct zc_daemon *d, struct zc_error *err)
+{
+    sigset_t set;
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGHUP, &ignore, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    int r = pthread_create(&d->signals, NULL, daemon_signals, d);
+    if (r != 0)
+        return zc_error_set(err, -r, "cannot start a thread: %s", strerror(r));
+    d->has_signals = true;
+    return 0;
+}
+
+static void daemon_signals_end(struct zc_daemon *d)
+{
+    if (!d->has_signals)
+        return;
+    pthread_mutex_lock(&d->lock);
+    d->ending = true;
+    d->exit_fuse = NULL;
+    pthread_mutex_unlock(&d->lock);
+    pthread_kill(d->signals, SIGTERM);
+    pthread_join(d->signals, NULL);
+}
+
+static bool daemon_stopped(struct zc_daemon *d)
+{
+    pthread_mutex_lock(&d->lock);
+    bool stop = d->stop;
+    pthread_mutex_unlock(&d->lock);
+    return stop;
+}
+
+/* ------------------------------------------------------------------ assembly */
+
+static int daemon_source(struct zc_daemon *d, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = d->cfg->o;
+    const struct zc_source *src = d->cfg->src;
+    struct zc_backend *b = NULL, *outer = NULL;
+    int r;
+
+    if (src->scheme == ZC_SCHEME_S3) {
+        struct zc_s3_config s3 = {
+            .bucket = src->bucket,
+            .prefix = src->prefix,
+            .endpoint_url = o->endpoint_url,
+            .region = o->region,
+            .profile = o->profile,
+            .ca_bundle = o->ca_bundle,
+            .expected_bucket_owner = o->expected_bucket_owner,
+            .force_path_style = o->force_path_style,
+            .no_sign_request = o->no_sign_request,
+            .requester_pays = o->requester_pays,
+            .no_verify_ssl = o->no_verify_ssl,
+        };
+        r = zc_s3_new(d->net, &s3, &b, err);
+    } else {
+        struct zc_dir_config dir = {.path = src->path};
+        r = zc_dirsrc_new(&dir, &b, err);
+    }
+    if (r < 0)
+        return r;
+    d->backend = b;
+
+    r = zc_limit_new(b, (unsigned)o->max_connections, &outer);
+    if (r == 0) {
+        d->backend = b = outer;
+        struct zc_retry_config retry = {.deadline_ns = o->read_timeout};
+        r = zc_retry_new(b, d->net, &retry, &outer);
+    }
+    if (r < 0)
+        return zc_error_set(err, r, "cannot set up the source: %s", strerror(-r));
+    d->backend = outer;
+    return zc_backend_probe(d->backend, err);
+}
+
+static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = d->cfg->o;
+    zc_autofree char *identity = NULL;
+    /* Buckets of one name at two services are two sources. */
+    if (asprintf(&identity, "%s%s%s", d->backend->url, o->endpoint_url ? " at " : "",
+                 o->endpoint_url ? o->endpoint_url : "") < 0)
+        return zc_error_set(err, -ENOMEM, "no memory");
+    struct zc_cache_config cache = {
+        .dir = d->cfg->cache_dir,
+        .identity = identity,
+        .size = o->cache_size,
+        .free_ratio = o->free_space_ratio,
+        .chunk_size = o->chunk_size,
+        .seed = DAEMON_SEED,
+        .keep = o->keep_cache,
+        .allow_tmpfs = o->allow_tmpfs,
+    };
+    /* A plain umount(8) returns before the daemon has dropped its cache; a mount that follows it
+     * waits. */
+    for (int tries = 0;; tries++) {
+        int r = zc_cache_open(&cache, &d->cache, err);
+        if (r != -EBUSY || tries == DAEMON_CACHE_WAIT_S * 10 || daemon_stopped(d))
+            return r;
+        usleep(100 * 1000);
+    }
+}
+
+static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = d->cfg->o;
+    /* A quarter each for bytes in flight that the cache has no room for and for the kernel's
+       requests; the rest is for directories, connections and the heap's waste. */
+    struct zc_fetch_config fetch = {
+        .chunk_size = o->chunk_size,
+        .memory = o->memory_target / 4,
+        .seed = DAEMON_SEED,
+    };
+    int r = zc_fetch_new(&fetch, d->cache, &d->fetch);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start fetching: %s", strerror(-r));
+
+    struct zc_vfs_config vfs = {
+        .ttl_ns = o->metadata_ttl,
+        .negative_ttl_ns = o->negative_metadata_ttl,
+        .uid = o->uid,
+        .gid = o->gid,
+        .file_mode = o->file_mode,
+        .dir_mode = o->dir_mode,
+        .keep_listings = o->keep_cache,
+    };
+    r = zc_vfs_new(&vfs, d->backend, d->cache, d->fetch, &d->vfs);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start the file system: %s", strerror(-r));
+
+    struct zc_fuse_config fuse = {
+        .mountpoint = d->cfg->mountpoint,
+        .fsname = d->backend->url,
+        .allow_other = o->allow_other,
+        .passthrough = (enum zc_toggle)o->passthrough,
+        .io_uring = (enum zc_toggle)o->io_uring,
+        .max_threads = (unsigned)o->max_threads,
+        .memory = o->memory_target / 4,
+    };
+    r = zc_fuse_new(&fuse, d->vfs, &d->fuse, err);
+    if (r < 0)
+        return r;
+
+    zc_autofree char *path = zc_ctl_path(d->cfg->mountpoint);
+    if (!path)
+        return zc_error_set(err, -ENOMEM, "no memory");
+    return zc_ctl_new(path, &zc_daemon_ctl_ops, d, &d->ctl, err);
+}
+
+static void daemon_teardown(struct zc_daemon *d)
+{
+    if (d->fetch)
+        zc_fetch_shutdown(d->fetch);
+    if (d->vfs)
+        zc_vfs_shutdown(d->vfs);
+    zc_ctl_free(d->ctl);
+    if (d->fuse)
+        zc_fuse_free(d->fuse);
+    if (d->vfs)
+        zc_vfs_free(d->vfs);
+    if (d->fetch)
+        zc_fetch_free(d->fetch);
+    if (d->cache)
+        zc_cache_close(d->cache);
+    if (d->backend)
+        zc_backend_free(d->backend);
+    if (d->net)
+        zc_net_free(d->net);
+}
+
+static int daemon_start(struct zc_daemon *d, struct zc_error *err)
+{
+    struct zc_net_config net = {.connections = (unsigned)d->cfg->o->max_connections};
+    int r = daemon_signals_start(d, err);
+    if (r < 0)
+        return r;
+    r = zc_net_new(&net, &d->net);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start the network: %s", strerror(-r));
+    r = daemon_source(d, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&d->lock);
+    d->nothing_to_undo = false;
+    pthread_mutex_unlock(&d->lock);
+    r = daemon_cache(d, err);
+    if (r < 0)
+        return r;
+    return daemon_rooms(d, err);
+}
+
+int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), void *user,
+                  struct zc_error *err)
+{
+    struct zc_daemon d = {.cfg = cfg, .started_ns = zc_now_ns(), .nothing_to_undo = true};
+    pthread_mutex_init(&d.lock, NULL);
+    daemon_process();
+
+    int r = daemon_start(&d, err);
+    if (r == 0) {
+        pthread_mutex_lock(&d.lock);
+        d.exit_fuse = d.fuse;
+        bool stop = d.stop;
+        pthread_mutex_unlock(&d.lock);
+        if (stop)
+            r = zc_error_set(err, -EINTR, "ended by a signal");
+    }
+    if (r == 0 && ready(user) != 0)
+        r = zc_error_set(err, -EPIPE, "the command that mounts is gone");
+    if (r == 0) {
+        zc_info("%s is mounted at %s", d.backend->url, cfg->mountpoint);
+        r = zc_fuse_loop(d.fuse);
+        if (r < 0)
+            zc_error_set(err, r, "serving the mount failed: %s", strerror(-r));
+        zc_info("%s at %s: unmounting", d.backend->url, cfg->mountpoint);
+    }
+    pthread_mutex_lock(&d.lock);
+    d.exit_fuse = NULL;
+    pthread_mutex_unlock(&d.lock);
+    daemon_teardown(&d);
+    daemon_signals_end(&d);
+    pthread_mutex_destroy(&d.lock);
+    return r;
+}

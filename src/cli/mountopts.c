@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An option that is accepted does something: what would have no effect is refused, since a silently
+ * ignored option is found out in production.
+ */
+#include "cli/mountopts.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct zc_mount_opts, field)
+#define SECOND ((uint64_t)ZC_NS_PER_S)
+
+static const struct zc_opt mount_rows[] = {
+    {"region", 0, ZC_OPT_STRING, AT(region), "REGION",
+     "Region of the bucket. Default: AWS_REGION, AWS_DEFAULT_REGION, the profile's, us-east-1.",
+     .flags = ZC_OPT_S3},
+    {"endpoint-url", 0, ZC_OPT_STRING, AT(endpoint_url), "URL",
+     "Where the S3 service is, such as https://s3.example.org:9000. Default: AWS_ENDPOINT_URL_S3, "
+     "AWS_ENDPOINT_URL, "
+     "Amazon's for the region.",
+     .flags = ZC_OPT_S3},
+    {"force-path-style", 0, ZC_OPT_FLAG, AT(force_path_style), NULL,
+     "Name the bucket in the path of requests and not in the host's name.", .flags = ZC_OPT_S3},
+    {"profile", 0, ZC_OPT_STRING, AT(profile), "NAME",
+     "Profile of the AWS configuration and credentials files. Default: AWS_PROFILE, 'default'.",
+     .flags = ZC_OPT_S3},
+    {"no-sign-request", 0, ZC_OPT_FLAG, AT(no_sign_request), NULL,
+     "Send requests without credentials, for public buckets.", .flags = ZC_OPT_S3},
+    {"requester-pays", 0, ZC_OPT_FLAG, AT(requester_pays), NULL,
+     "Agree to be charged for the requests.", .flags = ZC_OPT_S3},
+    {"expected-bucket-owner", 0, ZC_OPT_STRING, AT(expected_bucket_owner), "ACCOUNT",
+     "Fail unless this account owns the bucket.", .flags = ZC_OPT_S3},
+    {"ca-bundle", 0, ZC_OPT_PATH, AT(ca_bundle), "FILE",
+     "PEM file of the authorities to trust. Default: AWS_CA_BUNDLE, the system's.",
+     .flags = ZC_OPT_S3},
+    {"no-verify-ssl", 0, ZC_OPT_FLAG, AT(no_verify_ssl), NULL,
+     "Do not check the server's certificate. Anyone on the way can then read and change the data.",
+     .flags = ZC_OPT_S3},
+
+    {"read-only", 0, ZC_OPT_FLAG, AT(read_only), NULL,
+     "Mount read-only: the only mode of this version."},
+    {"allow-other", 0, ZC_OPT_FLAG, AT(allow_other), NULL,
+     "Let other users read the mount. Needs root, or user_allow_other in /etc/fuse.conf."},
+    {"uid", 0, ZC_OPT_ID, AT(uid), "UID",
+     "Show all files as this user's. Default: the store's, or who mounts."},
+    {"gid", 0, ZC_OPT_ID, AT(gid), "GID",
+     "Show all files as this group's. Default: the store's, or who mounts."},
+    {"file-mode", 0, ZC_OPT_MODE, AT(file_mode), "MODE",
+     "Permission bits of all files, octal. Default: the store's, or 0444."},
+    {"dir-mode", 0, ZC_OPT_MODE, AT(dir_mode), "MODE",
+     "Permission bits of all directories, octal. Default: the store's, or 0555."},
+    {"metadata-ttl", 0, ZC_OPT_TTL, AT(metadata_ttl), "TIME",
+     "How long listings and attributes are believed: seconds, a time such as 5m, 'indefinite' for "
+     "data that does not "
+     "change, or 'minimal'. Default: 60."},
+    {"negative-metadata-ttl", 0, ZC_OPT_TTL, AT(negative_metadata_ttl), "TIME",
+     "The same for names that were not found. Default: as --metadata-ttl."},
+    {"max-threads", 0, ZC_OPT_UINT, AT(max_threads), "N",
+     "Threads that serve the kernel. Default: 10.", 1, 256},
+    {"max-connections", 0, ZC_OPT_UINT, AT(max_connections), "N",
+     "Requests to the source in flight at once. Default: 64.", 1, 1024},
+    {"read-timeout", 0, ZC_OPT_DURATION, AT(read_timeout), "TIME",
+     "How long a read may wait for the source, retries included, before it fails. Default: 60s.",
+     SECOND, 86400 * SECOND},
+    {"memory-target", 0, ZC_OPT_SIZE, AT(memory_target), "SIZE",
+     "Memory that the daemon keeps to. Default: 256MiB, or half of the control group's limit where "
+     "that is less.",
+     64 * ZC_MIB, 64 * ZC_GIB},
+    {"passthrough", 0, ZC_OPT_CHOICE, AT(passthrough), "auto|off",
+     "Let the kernel read cached files straight from the cache disk, where it can (Linux 6.9 or "
+     "later, root). "
+     "Default: auto.",
+     .choices = "auto|off"},
+    {"io-uring", 0, ZC_OPT_CHOICE, AT(io_uring), "auto|on|off",
+     "Talk to the kernel over io_uring: auto where it is switched on, on switches it on (root). "
+     "Default: auto.",
+     .choices = "auto|on|off"},
+
+    {"cache-dir", 0, ZC_OPT_PATH, AT(cache_dir), "DIR",
+     "Folder of the cache. Default: /var/cache/zcache for root, else $XDG_CACHE_HOME/zcache or "
+     "~/.cache/zcache."},
+    {"cache-size", 0, ZC_OPT_SIZE, AT(cache_size), "SIZE",
+     "Hard limit of the cache. Default: 90% of what is free above --free-space-ratio.", 1 * ZC_MIB,
+     0},
+    {"free-space-ratio", 0, ZC_OPT_RATIO, AT(free_space_ratio), "SHARE",
+     "Share of the cache's file system that stays free. Default: 0.1."},
+    {"chunk-size", 0, ZC_OPT_SIZE, AT(chunk_size), "SIZE",
+     "Unit of caching; a power of two from 64KiB to 64MiB. Default: 4MiB.", 64 * ZC_KIB,
+     64 * ZC_MIB},
+    {"keep-cache", 0, ZC_OPT_FLAG, AT(keep_cache), NULL,
+     "Keep the cache when unmounting, and take over what an earlier mount of the source kept."},
+    {"allow-tmpfs", 0, ZC_OPT_FLAG, AT(allow_tmpfs), NULL, "Let the cache lie in memory (tmpfs)."},
+
+    {"log-directory", 0, ZC_OPT_PATH, AT(log_directory), "DIR",
+     "Write the log to a file there. Default: the system log, or the terminal with --foreground."},
+    {"log-level", 0, ZC_OPT_CHOICE, AT(log_level), "LEVEL",
+     "error, warn, info or debug. Default: warn.", .choices = "error|warn|info|debug"},
+    {"foreground", 'f', ZC_OPT_FLAG, AT(foreground), NULL, "Stay in the foreground.",
+     .flags = ZC_OPT_NO_O},
+};
+
+const struct zc_opt_table zc_mount_table = {mount_rows, ZC_ARRAY_SIZE(mount_rows)};
+_Static_assert(ZC_ARRAY_SIZE(mount_rows) <= 64, "zc_opt_args.given has a bit for each row");
+
+void zc_mount_opts_init(struct zc_mount_opts *o)
+{
+    *o = (struct zc_mount_opts){
+        .uid = ZC_ID_UNSET,
+        .gid = ZC_ID_UNSET,
+        .file_mode = ZC_ID_UNSET,
+        .dir_mode = ZC_ID_UNSET,
+        .metadata_ttl = 60 * ZC_NS_PER_S,
+        .negative_metadata_ttl = -1,
+        .read_timeout = 60 * ZC_NS_PER_S,
+        .max_threads = 10,
+        .max_connections = 64,
+        .chunk_size = 4 * ZC_MIB,
+        .free_space_ratio = 0.1,
+        .log_level = ZC_LOG_WARN,
+    };
+}
+
+static int mount_check_s3(const struct zc_mount_opts *o, struct zc_error *err)
+{
+    bool http = o->endpoint_url && strncmp(o->endpoint_url, "http://", 7) == 0;
+    if (o->endpoint_url && !http && strncmp(o->endpoint_url, "https://", 8) != 0)
+        return zc_error_set(err, -EINVAL,
+                            "--endpoint-url '%.200s' does not begin with http:// or https://",
+                            o->endpoint_url);
+    if (o->no_sign_request && o->profile)
+        return zc_error_set(
+            err, -EINVAL,
+            "--profile names credentials, and --no-sign-request uses none: give one of them");
+    if (o->no_sign_request && o->requester_pays)
+        return zc_error_set(err, -EINVAL,
+                            "--requester-pays needs credentials, and --no-sign-request uses none");
+    if (o->no_verify_ssl && o->ca_bundle)
+        return zc_error_set(err, -EINVAL,
+                            "--ca-bundle has no effect with --no-verify-ssl: give one of them");
+    if (http && (o->no_verify_ssl || o->ca_bundle))
+        return zc_error_set(err, -EINVAL,
+                            "--%s has no effect: the endpoint '%.200s' does not use TLS",
+                            o->ca_bundle ? "ca-bundle" : "no-verify-ssl", o->endpoint_url);
+    return 0;
+}
+
+int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args,
+                         const struct zc_source *src, uid_t euid, struct zc_error *err)
+{
+    if (src->scheme != ZC_SCHEME_S3) {
+        for (size_t i = 0; i < zc_mount_table.n; i++) {
+            if ((args->given >> i & 1) && (mount_rows[i].flags & ZC_OPT_S3))
+                return zc_error_set(err, -EINVAL, "--%s has no effect on a file:// source",
+                                    mount_rows[i].name);
+        }
+    } else {
+        int r = mount_check_s3(o, err);
+        if (r < 0)
+            return r;
+    }
+    if (o->chunk_size & (o->chunk_size - 1))
+        return zc_error_set(err, -EINVAL,
+                            "--chunk-size must be a power of two, such as 1MiB or 4MiB");
+    if (o->cache_size && o->cache_size < o->chunk_size)
+        return zc_error_set(err, -EINVAL, "--cache-size is smaller than one chunk (--chunk-size)");
+    if (o->free_space_ratio > 0.99)
+        return zc_error_set(err, -EINVAL, "--free-space-ratio leaves no room for a cache");
+    if (o->cache_dir && strchr(o->cache_dir, ':'))
+        return zc_error_set(
+            err, -EINVAL,
+            "--cache-dir '%.200s': there can be one folder only, and no ':' in its name",
+            o->cache_dir);
+    if (o->negative_metadata_ttl >= 0 && o->metadata_ttl == 0 && o->negative_metadata_ttl > 0)
+        return zc_error_set(err, -EINVAL,
+                            "--negative-metadata-ttl has no effect with --metadata-ttl minimal, "
+                            "which asks the store "
+                            "each time");
+
+    static const enum zc_toggle passthrough[] = {ZC_AUTO, ZC_OFF},
+                                io_uring[] = {ZC_AUTO, ZC_ON, ZC_OFF};
+    o->passthrough = passthrough[o->passthrough];
+    o->io_uring = io_uring[o->io_uring];
+    if (o->io_uring == ZC_ON && euid != 0)
+        return zc_error_set(err, -EINVAL,
+                            "--io-uring on changes a setting of the kernel, which only root may");
+    if (!o->memory_target)
+        o->memory_target = zc_memory_default(zc_cgroup_memory());
+    return 0;
+}
+
+/* ------------------------------------------------------------------ memory */
+
+uint64_t zc_memory_default(uint64_t limit)
+{
+    uint64_t want = 256 * ZC_MIB;
+    if (limit && limit / 2 < want)
+        want = limit / 2;
+    return ZC_MAX(want, 64 * ZC_MIB);
+}
+
+static bool mem_read(const char *path, char *buf, size_t n)
+{
+    zc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t got = read(fd, buf, n - 1);
+    if (got <= 0)
+        return false;
+    buf[got] = 0;
+    return true;
+}
+
+uint64_t zc_cgroup_memory(void)
+{
+    char groups[4096], path[4096 + 64], text[64];
+    uint64_t least = 0;
+    if (!mem_read("/proc/self/cgroup", groups, sizeof(groups)))
+        return 0;
+    char *own = strstr(groups, "0::/");
+    if (!own || (own != groups && own[-1] != '\n'))
+        return 0;
+    own += 3;
+    own[strcspn(own, "\n")] = 0;
+    /* The limit of any group above counts too. */
+    for (;;) {
+        snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max",
+                 strcmp(own, "/") == 0 ? "" : own);
+        if (mem_read(path, text, sizeof(text)) && text[0] >= '0' && text[0] <= '9') {
+            uint64_t v = strtoull(text, NULL, 10);
+            least = least ? ZC_MIN(least, v) : v;
+        }
+        char *slash = strrchr(own, '/');
+        if (!slash || strcmp(own, "/") == 0)
+            return least;
+        slash[slash == own] = 0;
+    }
+}

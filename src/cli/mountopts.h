@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of `zcache mount`: their table, defaults and checks. */
+#ifndef ZC_CLI_MOUNTOPTS_H
+#define ZC_CLI_MOUNTOPTS_H
+
+#include "cli/opt.h"
+#include "cli/source.h"
+#include "fuse/fuse.h"
+
+struct zc_mount_opts {
+    /* S3 */
+    const char *region, *endpoint_url, *profile, *expected_bucket_owner, *ca_bundle;
+    bool force_path_style, no_sign_request, requester_pays, no_verify_ssl;
+    /* the mount */
+    bool read_only, allow_other, foreground;
+    uint32_t uid, gid, file_mode, dir_mode;      /* ZC_ID_UNSET: not given */
+    int64_t metadata_ttl, negative_metadata_ttl; /* ns; negative -1: as metadata_ttl */
+    int64_t read_timeout;                        /* ns */
+    uint64_t max_threads, max_connections;
+    uint64_t memory_target; /* bytes */
+    int passthrough;        /* enum zc_toggle, after zc_mount_opts_finish */
+    int io_uring;
+    /* the cache */
+    const char *cache_dir;
+    uint64_t cache_size; /* bytes; 0: not given */
+    uint64_t chunk_size;
+    double free_space_ratio;
+    bool keep_cache, allow_tmpfs;
+    /* the log */
+    const char *log_directory;
+    int log_level; /* enum zc_log_level */
+};
+
+extern const struct zc_opt_table zc_mount_table;
+
+/* Defaults, before parsing. */
+void zc_mount_opts_init(struct zc_mount_opts *o);
+/* Refuses combinations in which an option would do nothing, and values that no single check sees;
+   turns choices into their enums and gives memory_target its default. -EINVAL with words. euid:
+   whose rights the mount has. */
+int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args,
+                         const struct zc_source *src, uid_t euid, struct zc_error *err);
+
+/* Smallest memory limit of the control groups (v2) that this process is in; 0 when there is none.
+ */
+uint64_t zc_cgroup_memory(void);
+/* What memory_target becomes when it is not given: 256 MiB, or half of `limit` where that is less,
+   but 64 MiB at the least. limit 0: none. */
+uint64_t zc_memory_default(uint64_t limit);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options from one table: the command line, -o strings of mount(8), --help and the checks all read
+ * it, and a test holds the man pages against it. A table row says where in the command's own struct
+ * the value goes.
+ */
+#ifndef ZC_CLI_OPT_H
+#define ZC_CLI_OPT_H
+
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/error.h"
+
+enum zc_opt_type {
+    ZC_OPT_FLAG,     /* bool; takes no value */
+    ZC_OPT_STRING,   /* const char * */
+    ZC_OPT_PATH,     /* const char *; absolute or relative, not empty */
+    ZC_OPT_SIZE,     /* uint64_t; "8MiB" */
+    ZC_OPT_DURATION, /* int64_t; "60s" */
+    ZC_OPT_TTL,      /* int64_t; seconds, a duration, "indefinite" (INT64_MAX) or "minimal" (0) */
+    ZC_OPT_RATIO,    /* double; "0.1", "10%" */
+    ZC_OPT_UINT,     /* uint64_t */
+    ZC_OPT_ID,       /* uint32_t; a user's or group's number */
+    ZC_OPT_MODE,     /* uint32_t; octal permission bits */
+    ZC_OPT_CHOICE,   /* int; place of the word in `choices` */
+};
+
+#define ZC_OPT_S3 1u   /* means something for s3:// only */
+#define ZC_OPT_NO_O 2u /* not to be given in an -o string */
+
+struct zc_opt {
+    const char *name; /* long name, without the dashes */
+    char letter;      /* short name, or 0 */
+    enum zc_opt_type type;
+    size_t offset;       /* of the value in the command's struct */
+    const char *arg;     /* what --help calls the value; NULL for a flag */
+    const char *help;    /* one or two sentences */
+    uint64_t min, max;   /* of the value, in bytes, nanoseconds or as it is; max 0: no limit */
+    const char *choices; /* "auto|off" */
+    unsigned flags;
+};
+
+struct zc_opt_table {
+    const struct zc_opt *opts;
+    size_t n; /* at most 64 */
+};
+
+/* What parsing found besides the values. Zero to begin with. */
+struct zc_opt_args {
+    uint64_t given; /* bit i: row i of the table was given */
+    bool help;      /* -h, --help */
+    bool rw;        /* -o rw */
+    char **pos;     /* the arguments that are no options, in order; NULL at the end */
+    size_t n_pos;
+    char **own; /* copies that values point to */
+    size_t n_own;
+};
+
+/* Reads argv[1] and on into *values, which holds the defaults before. Values point into argv or
+   into args, so both must outlive them. -EINVAL with words. The table's commands take "-o LIST" too
+   when `mount_o`. */
+int zc_opt_parse(struct zc_opt_table t, bool mount_o, int argc, char **argv, void *values,
+                 struct zc_opt_args *args, struct zc_error *err);
+/* Reads one -o string: names from the table (with - or _), and mount(8)'s own words that change
+   nothing here.
+   `\,` stands for a comma in a value. sloppy: words that are not known are passed over. */
+int zc_opt_parse_o(struct zc_opt_table t, const char *list, bool sloppy, void *values,
+                   struct zc_opt_args *args, struct zc_error *err);
+void zc_opt_args_free(struct zc_opt_args *args);
+
+/* Was this one given? */
+bool zc_opt_given(struct zc_opt_table t, const struct zc_opt_args *args, const char *name);
+/* The part of --help that lists the table. */
+void zc_opt_help(struct zc_opt_table t, struct zc_buf *out);
+
+#endif

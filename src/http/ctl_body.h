@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON that the control socket takes: {"paths":["a/b",...],"parallel":N}. */
+#ifndef ZC_HTTP_CTL_BODY_H
+#define ZC_HTTP_CTL_BODY_H
+
+#include "base/base.h"
+#include "base/error.h"
+#include <jansson.h>
+
+struct zc_ctl_body {
+    const char *
+        *paths; /* relative, without slashes at the ends, "" for all; owned by this struct */
+    size_t n;
+    unsigned parallel; /* 0 when not given */
+    json_t *root;      /* holds the bytes that paths point to */
+};
+
+/* Longest path taken, and the most that may be in flight. */
+#define ZC_CTL_PATH_MAX 4096
+#define ZC_CTL_PARALLEL_MAX 1024
+
+/* -EINVAL with words for anything but such an object with at least one path. Freed with
+   zc_ctl_body_free, which also takes a struct that was never filled (all zero). */
+int zc_ctl_body_parse(const char *p, size_t n, struct zc_ctl_body *out, struct zc_error *err);
+void zc_ctl_body_free(struct zc_ctl_body *b);
+
+/* A JSON string of any bytes: those that are not UTF-8 are shown as '?'. New reference; NULL
+ * without memory. */
+json_t *zc_ctl_text(const char *s);
+
+#endif
