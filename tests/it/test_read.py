@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Right bytes, from every source, by the tools that people use; and nothing asked twice."""
+
+import mmap
+import os
+import random
+import stat
+import subprocess
+import threading
+
+import pytest
+from conftest import files_below, sha256_of
+
+MIB = 1 << 20
+
+
+def same_tree(mount, folder, sizes):
+    """Every name, size, kind and byte of the folder is in the mount, and nothing else."""
+    assert sorted(files_below(mount.path)) == sorted(sizes)
+    for path, size in sizes.items():
+        st = os.stat(mount.join(path))
+        assert stat.S_ISREG(st.st_mode) and st.st_size == size, path
+        assert sha256_of(mount.join(path)) == sha256_of(os.path.join(folder, path)), path
+
+
+def copy_and_check(mount, folder, work):
+    """cp -r of the whole mount, then sha256sum -c of the copy and of the mount itself."""
+    sums = os.path.join(work, "sums")
+    with open(sums, "wb") as f:
+        subprocess.run("find . -type f -print0 | sort -z | xargs -0 sha256sum", shell=True, cwd=folder,
+                       stdout=f, check=True)
+    subprocess.run(["cp", "-r", mount.path, os.path.join(work, "copy")], check=True)
+    for where in (os.path.join(work, "copy"), mount.path):
+        subprocess.run(["sha256sum", "--check", "--quiet", "--strict", sums], cwd=where, check=True)
+
+
+@pytest.mark.sanitized
+def test_every_byte_from_any_store(zc, stores, any_server, tree, work):
+    folder, sizes = tree
+    bucket = stores.bucket(any_server, "tree", folder)
+    m = zc.mount(f"s3://{bucket}", server=any_server)
+    same_tree(m, folder, sizes)
+    copy_and_check(m, folder, work)
+
+
+@pytest.mark.sanitized
+def test_every_byte_from_a_folder(zc, tree, work):
+    folder, sizes = tree
+    m = zc.mount(f"file://{folder}")
+    same_tree(m, folder, sizes)
+    copy_and_check(m, folder, work)
+
+
+@pytest.mark.parametrize("options", [
+    ["--passthrough", "off"],
+    ["--passthrough", "off", "--io-uring", "off"],
+    ["--io-uring", "off"],
+    ["--metadata-ttl", "minimal"],
+    ["--metadata-ttl", "indefinite"],
+    ["--chunk-size", "64KiB"],
+    ["--chunk-size", "64MiB"],
+    ["--max-threads", "1", "--max-connections", "1"],
+    ["--memory-target", "64MiB"],
+], ids=lambda o: "".join(o).replace("--", "-"))
+def test_every_byte_whatever_the_options(zc, stores, tree, work, options):
+    folder, sizes = tree
+    server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), *options, server=server)
+    same_tree(m, folder, sizes)
+    same_tree(m, folder, sizes)
+
+
+def test_a_second_pass_asks_nothing(zc, stores, server, tree):
+    folder, sizes = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--metadata-ttl", "indefinite",
+                 server=server)
+    same_tree(m, folder, sizes)
+    before, own = server.requests(), m.requests()
+    same_tree(m, folder, sizes)
+    assert server.requests() == before
+    assert m.requests() == own
+
+
+def test_each_byte_is_fetched_once(zc, stores, server, tree):
+    """Three readers of the same files at once make one request for each piece."""
+    folder, sizes = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    errors = []
+
+    def reader():
+        try:
+            same_tree(m, folder, sizes)
+        except BaseException as e:  # pylint: disable=broad-except
+            errors.append(e)
+
+    threads = [threading.Thread(target=reader) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, errors
+    total = sum(sizes.values())
+    fetched = m.status()["backend"]["bytes"]
+    assert total <= fetched <= total * 1.02, (total, fetched)
+
+
+def test_a_prefix_is_a_root(zc, stores, tree):
+    folder, sizes = tree
+    server = stores.get("minio")
+    bucket = stores.bucket(server, "tree", folder)
+    below = {p[len("many/3/"):]: s for p, s in sizes.items() if p.startswith("many/3/")}
+    for spelling in (f"s3://{bucket}/many/3", f"s3://{bucket}/many/3/"):
+        m = zc.mount(spelling, server=server)
+        same_tree(m, os.path.join(folder, "many/3"), below)
+
+
+@pytest.mark.sanitized
+def test_files_without_etags(zc, work, stores, tree):
+    """versitygw gives no ETag for files that were laid into its folder by hand."""
+    folder, sizes = tree
+    server = stores.get("versitygw")
+    subprocess.run(["cp", "-r", folder, os.path.join(server.data, "byhand")], check=True)
+    m = zc.mount("s3://byhand", server=server)
+    same_tree(m, folder, sizes)
+
+
+@pytest.mark.sanitized
+def test_random_reads_and_maps(zc, stores, server, tree):
+    folder, _ = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    rng = random.Random(1)
+    for path in ("large/forty", "large/ten"):
+        with open(os.path.join(folder, path), "rb") as f:
+            want = f.read()
+        fd = os.open(m.join(path), os.O_RDONLY)
+        try:
+            for _ in range(200):
+                off, n = rng.randrange(len(want) + 100), rng.choice([1, 4096, 100_000, 3 * MIB])
+                assert os.pread(fd, n, off) == want[off:off + n], (path, off, n)
+            assert os.pread(fd, 10, len(want)) == b""
+            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped:
+                for _ in range(50):
+                    off = rng.randrange(len(want))
+                    assert mapped[off:off + 70_000] == want[off:off + 70_000]
+        finally:
+            os.close(fd)
+        assert m.read(path) == want
+
+
+def test_random_reads_do_not_fetch_the_file(zc, stores, server, tree):
+    """One 4 KiB read in a 40 MiB file must not cost 40 MiB."""
+    folder, _ = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    fd = os.open(m.join("large/forty"), os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(fd, 4096, 23 * MIB)
+    finally:
+        os.close(fd)
+    assert m.status()["backend"]["bytes"] <= 9 * MIB
+
+
+def test_the_mount_is_read_only(zc, tree):
+    m = zc.mount(f"file://{tree[0]}")
+    for attempt in (
+        lambda: open(m.join("new"), "wb"),
+        lambda: open(m.join("one"), "r+b"),
+        lambda: os.mkdir(m.join("dir")),
+        lambda: os.unlink(m.join("one")),
+        lambda: os.rename(m.join("one"), m.join("two")),
+        lambda: os.truncate(m.join("page"), 0),
+        lambda: os.chmod(m.join("one"), 0o600),
+        lambda: os.symlink("x", m.join("y")),
+        lambda: os.utime(m.join("one")),
+    ):
+        with pytest.raises(OSError) as e:
+            attempt()
+        assert e.value.errno == 30, e.value  # EROFS
+    assert m.read("one") == open(os.path.join(tree[0], "one"), "rb").read()
+
+
+def test_names_that_are_not_there(zc, stores, server, tree):
+    folder, _ = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--metadata-ttl", "indefinite",
+                 server=server)
+    os.listdir(m.path)
+    os.listdir(m.join("many/1"))
+    before = server.requests()
+    for path in ("nothing", "many/1/nothing", "many/1/f0001.bin.idx", "one/below-a-file"):
+        with pytest.raises((FileNotFoundError, NotADirectoryError)):
+            os.stat(m.join(path))
+    assert server.requests() == before, "listings did not answer for names that are not there"
+
+
+def test_listing_makes_a_stat_free(zc, stores, server, tree):
+    folder, sizes = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--metadata-ttl", "indefinite",
+                 server=server)
+    names = os.listdir(m.join("many/4"))
+    before = server.requests()
+    for name in names:
+        assert os.stat(m.join("many/4", name)).st_size == sizes["many/4/" + name]
+    assert server.requests() == before
+
+
+def test_parallel_readers_of_one_cold_file(zc, stores, server, tree):
+    folder, _ = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    want = sha256_of(os.path.join(folder, "large/forty"))
+    readers = [subprocess.Popen(["sha256sum", m.join("large/forty")], stdout=subprocess.PIPE, text=True)
+               for _ in range(6)]
+    for r in readers:
+        assert r.communicate(timeout=120)[0].split()[0] == want
+    assert m.status()["backend"]["bytes"] <= 41 * MIB
+
+
+def test_memory_stays_within_its_target(zc, stores, server, tree):
+    folder, sizes = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--memory-target", "64MiB", server=server)
+    same_tree(m, folder, sizes)
+    memory = m.status()["memory"]
+    assert memory["target_bytes"] == 64 * MIB
+    assert m.status()["fetch"]["peak_memory_bytes"] <= 64 * MIB
+    if "asan" not in zc.binary and "tsan" not in zc.binary:
+        assert memory["peak_rss_bytes"] < 128 * MIB, memory
