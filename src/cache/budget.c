@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Room. Every byte is charged before it is written, against the configured size and against what
+ * the file system has free above the floor. When it does not fit, the policy's victims are
+ * unlinked, outside of the lock, and are charged until that is done: the disk never holds more than
+ * `used` says.
+ *
+ * The file system is asked at most every ROOM_NS or ROOM_BYTES; in between its answer is carried
+ * forward with what is charged and given back here. What others write in between is noticed at the
+ * next question.
+ */
+#include "cache/cache_priv.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ROOM_NS (100 * ZC_NS_PER_MS)
+#define ROOM_BYTES (64 * ZC_MIB)
+#define BUDGET_VICTIMS 32 /* unlinked in one go */
+
+static void budget_ask(struct zc_cache *c)
+{
+    uint64_t avail, total;
+    pthread_mutex_unlock(&c->lock);
+    int r = store_space(c->store, &avail, &total);
+    pthread_mutex_lock(&c->lock);
+    if (r < 0)
+        return; /* an estimate remains; a broken disk shows itself elsewhere */
+    c->room = (int64_t)avail - (int64_t)c->floor - (int64_t)c->unwritten;
+    c->room_checked_ns = zc_now_ns();
+    c->room_since = 0;
+}
+
+static bool budget_may_evict(void *user, uint32_t slot)
+{
+    struct zc_cache *c = user;
+    return (table_slot(&c->table, slot)->flags & (SLOT_HELD | SLOT_BUSY)) == 0;
+}
+
+/* Bytes that must go before `bytes` fit. */
+static uint64_t budget_short(struct zc_cache *c, uint64_t bytes)
+{
+    uint64_t over = c->used + bytes > c->capacity ? c->used + bytes - c->capacity : 0;
+    int64_t below = (int64_t)bytes - c->room;
+    return ZC_MAX(over, below > 0 ? (uint64_t)below : 0);
+}
+
+struct victim {
+    uint32_t slot;
+    struct zc_objid id;
+};
+
+static void budget_mark(struct zc_cache *c, uint32_t slot, struct victim *v)
+{
+    struct slot *s = table_slot(&c->table, slot);
+    cache_doom(c, slot);
+    c->evicting += s->bytes;
+    *v = (struct victim){.slot = slot, .id = s->id};
+}
+
+/* After its file was unlinked. */
+static uint64_t budget_bury(struct zc_cache *c, const struct victim *v)
+{
+    uint64_t bytes = table_slot(&c->table, v->slot)->bytes;
+    c->evicting -= bytes;
+    c->evictions++;
+    c->evicted_bytes += bytes;
+    budget_give(c, bytes);
+    cache_forget(c, v->slot, true);
+    return bytes;
+}
+
+void cache_unlink(struct zc_cache *c, struct zc_objid id)
+{
+    int r = store_file_unlink(c->store, id);
+    if (r < 0) {
+        char name[STORE_NAME_MAX];
+        zc_warn("%s/%s: cannot be removed: %s", c->store->path, store_file_name(id, name),
+                strerror(-r));
+        c->untidy = true;
+        zc_cache_disk_error(c, r);
+    }
+}
+
+uint64_t budget_evict(struct zc_cache *c, uint32_t slot)
+{
+    struct victim v;
+    budget_mark(c, slot, &v);
+    pthread_mutex_unlock(&c->lock);
+    cache_unlink(c, v.id);
+    pthread_mutex_lock(&c->lock);
+    uint64_t bytes = budget_bury(c, &v);
+    pthread_cond_broadcast(&c->changed);
+    return bytes;
+}
+
+/* Makes room for `need` bytes. False when there is nobody left to evict and nobody on the way out.
+ */
+static bool budget_evict_some(struct zc_cache *c, uint64_t need)
+{
+    struct victim v[BUDGET_VICTIMS];
+    unsigned n = 0;
+    while (n < BUDGET_VICTIMS && c->evicting < need) {
+        uint32_t slot = zc_policy_victim(c->policy, budget_may_evict, c);
+        if (slot == UINT32_MAX)
+            break;
+        budget_mark(c, slot, &v[n++]);
+    }
+    if (n == 0) {
+        if (c->evicting == 0)
+            return false;
+        pthread_cond_wait(&c->changed, &c->lock);
+        return true;
+    }
+    pthread_mutex_unlock(&c->lock);
+    for (unsigned i = 0; i < n; i++)
+        cache_unlink(c, v[i].id);
+    pthread_mutex_lock(&c->lock);
+    for (unsigned i = 0; i < n; i++)
+        budget_bury(c, &v[i]);
+    pthread_cond_broadcast(&c->changed);
+    return true;
+}
+
+int budget_take(struct zc_cache *c, uint64_t bytes)
+{
+    pthread_mutex_lock(&c->lock);
+    bool asked = false;
+    for (;;) {
+        int64_t now = zc_now_ns();
+        if (bytes > c->capacity || now < c->full_until_ns)
+            break;
+        if (now - c->room_checked_ns > ROOM_NS || c->room_since + bytes > ROOM_BYTES ||
+            (!asked && c->room < (int64_t)bytes)) {
+            budget_ask(c);
+            asked = true;
+        }
+        uint64_t need = budget_short(c, bytes);
+        if (need == 0) {
+            c->used += bytes;
+            c->unwritten += bytes;
+            c->room -= (int64_t)bytes;
+            c->room_since += bytes;
+            return 0;
+        }
+        if (!budget_evict_some(c, need))
+            break;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return -ENOSPC;
+}
+
+void budget_give(struct zc_cache *c, uint64_t bytes)
+{
+    c->used -= bytes;
+    c->room += (int64_t)bytes;
+}
