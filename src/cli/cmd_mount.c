@@ -299,6 +299,12 @@ int zc_cmd_mount(int argc, char **argv)
     return status;
 }
 
+/* A group of the flags that mount(8) passes on: sloppy, fake, no mtab, verbose. */
+static bool mount_helper_flags(const char *a)
+{
+    return a[0] == '-' && a[1] && strspn(a + 1, "sfnv") == strlen(a + 1);
+}
+
 /* mount(8) says "rw" unless it was told "ro", also for "defaults"; so it is noted and not refused.
  */
 int zc_cmd_mount_helper(int argc, char **argv)
@@ -311,8 +317,9 @@ int zc_cmd_mount_helper(int argc, char **argv)
     int status, r = 0;
 
     zc_mount_opts_init(&j.o);
-    for (int i = 1; i < argc && strcmp(argv[i], "-s") != 0; i++)
-        sloppy = i + 1 < argc && strcmp(argv[i + 1], "-s") == 0;
+    /* -s counts wherever it stands. */
+    for (int i = 1; i < argc; i++)
+        sloppy |= mount_helper_flags(argv[i]) && strchr(argv[i], 's');
     for (int i = 1; i < argc && r == 0; i++) {
         const char *a = argv[i];
         bool has_value = i + 1 < argc;
@@ -322,11 +329,11 @@ int zc_cmd_mount_helper(int argc, char **argv)
             r = zc_opt_parse_o(zc_mount_table, argv[++i], sloppy, &j.o, &j.args, &err);
         else if (strcmp(a, "-t") == 0 && has_value)
             i++;
-        else if (strcmp(a, "-f") == 0)
-            fake = true;
+        else if (mount_helper_flags(a))
+            fake |= strchr(a, 'f') != NULL;
         else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
             j.args.help = true;
-        else if (a[0] != '-' || a[1] == 0 || a[2] != 0 || !strchr("snvrw", a[1]))
+        else
             r = zc_error_set(&err, -EINVAL,
                              "mount.zcache: '%s' is not understood; it is called by mount(8)", a);
     }

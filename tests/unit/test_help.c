@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tables of options are the truth: --help and the man pages must name every option in them, and
+ * no other. */
+#include "unit.h"
+
+#include "cli/cli.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A man page with its markup taken out: "\-" becomes "-", "\fB" and the like go. */
+static char *page(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof(path), ZC_MAN_DIR "/%s", name);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        fail_msg("%s is missing", path);
+    char *raw = calloc(1, 1 << 20), *out = calloc(1, 1 << 20), *w = out;
+    size_t n = fread(raw, 1, (1 << 20) - 1, f);
+    fclose(f);
+    for (size_t i = 0; i < n; i++) {
+        if (raw[i] == '\\' && raw[i + 1] == 'f') {
+            i += 2;
+        } else if (raw[i] != '\\') {
+            *w++ = raw[i];
+        }
+    }
+    free(raw);
+    return out;
+}
+
+/* Is the word there, not as a part of a longer one? */
+static bool has_word(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *s = text; (s = strstr(s, word)); s += n) {
+        if ((s == text || (s[-1] != '-' && !isalnum((unsigned char)s[-1]))) && s[n] != '-' &&
+            !isalnum((unsigned char)s[n]))
+            return true;
+    }
+    return false;
+}
+
+static bool in_table(const struct zc_opt_table *t, const char *name, size_t n)
+{
+    if (n == 4 && memcmp(name, "help", 4) == 0)
+        return true;
+    for (size_t i = 0; i < t->n; i++) {
+        if (strlen(t->opts[i].name) == n && memcmp(t->opts[i].name, name, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Every "--word" that begins a line of options is in the table. `all` looks at each one in the
+ * text. */
+static void no_other(const char *where, const char *text, const struct zc_opt_table *t)
+{
+    for (const char *s = text; (s = strstr(s, "--")); s += 2) {
+        size_t n = strspn(s + 2, "abcdefghijklmnopqrstuvwxyz-");
+        if (n && (s == text || s[-1] != '-') && !in_table(t, s + 2, n))
+            fail_msg("%s names --%.*s, which there is not", where, (int)n, s + 2);
+    }
+}
+
+static void check(const struct zc_command *c)
+{
+    char name[64], word[80];
+    zc_autobuf struct zc_buf help = {0};
+    zc_cli_help_text(c, &help);
+    snprintf(name, sizeof(name), "zcache-%s.1", c->name);
+    zc_autofree char *man = page(name);
+    for (size_t i = 0; i < c->table->n; i++) {
+        const struct zc_opt *o = &c->table->opts[i];
+        snprintf(word, sizeof(word), "--%s", o->name);
+        if (!has_word(help.p, word))
+            fail_msg("'zcache %s --help' does not name %s", c->name, word);
+        if (!has_word(man, word))
+            fail_msg("%s does not name %s", name, word);
+        if (o->letter) {
+            snprintf(word, sizeof(word), "-%c", o->letter);
+            if (!has_word(help.p, word) || !has_word(man, word))
+                fail_msg("%s or its help does not name %s", name, word);
+        }
+    }
+    no_other(name, help.p, c->table);
+    /* umount's page speaks of an option of mount. */
+    char *options = strstr(man, ".SH OPTIONS");
+    assert_non_null(options);
+    char *end = strstr(options + 4, "\n.SH ");
+    if (end)
+        *end = 0;
+    if (strcmp(c->name, "mount") == 0)
+        no_other(name, options, c->table);
+}
+
+static void every_option_is_described(void **state)
+{
+    for (const struct zc_command *c = zc_commands; c->name; c++)
+        check(c);
+}
+
+static void every_command_is_in_the_first_page(void **state)
+{
+    zc_autofree char *man = page("zcache.1");
+    for (const struct zc_command *c = zc_commands; c->name; c++) {
+        char word[80];
+        snprintf(word, sizeof(word), "zcache-%s", c->name);
+        assert_true(has_word(man, word));
+    }
+}
+
+static void names_and_letters_are_used_once(void **state)
+{
+    for (const struct zc_command *c = zc_commands; c->name; c++) {
+        for (size_t i = 0; i < c->table->n; i++) {
+            const struct zc_opt *a = &c->table->opts[i];
+            assert_true(a->letter != 'h' && a->letter != 'o');
+            assert_true((a->type == ZC_OPT_FLAG) == (a->arg == NULL));
+            for (size_t k = 0; k < i; k++) {
+                const struct zc_opt *b = &c->table->opts[k];
+                assert_string_not_equal(a->name, b->name);
+                assert_true(!a->letter || a->letter != b->letter);
+            }
+        }
+    }
+}
+
+static int call(const char *const *words)
+{
+    char *argv[16];
+    int argc = 0;
+    for (; words[argc]; argc++)
+        argv[argc] = (char *)words[argc];
+    argv[argc] = NULL;
+    return zc_cli_main(argc, argv);
+}
+#define CALL(...) call((const char *const[]){__VA_ARGS__, NULL})
+
+static void exit_statuses(void **state)
+{
+    assert_int_equal(CALL("zcache"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "--version"), ZC_EXIT_OK);
+    assert_int_equal(CALL("zcache", "--help"), ZC_EXIT_OK);
+    assert_int_equal(CALL("zcache", "bogus"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "--bogus"), ZC_EXIT_USAGE);
+    for (const struct zc_command *c = zc_commands; c->name; c++) {
+        assert_int_equal(CALL("zcache", c->name, "--help"), ZC_EXIT_OK);
+        assert_int_equal(CALL("zcache", c->name, "--bogus"), ZC_EXIT_USAGE);
+    }
+    assert_int_equal(CALL("zcache", "mount"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "mount", "hdfs://x/y", "/"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "mount", "-o", "rw", "file:///", "/"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "mount", "file:///etc", "/nowhere/at/all"), ZC_EXIT_FAIL);
+    assert_int_equal(CALL("zcache", "mount", "file:///etc", "/etc/passwd"), ZC_EXIT_FAIL);
+    assert_int_equal(CALL("zcache", "warm"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "warm", "/"), ZC_EXIT_FAIL);
+    assert_int_equal(CALL("zcache", "free", "/"), ZC_EXIT_FAIL);
+    assert_int_equal(CALL("zcache", "status", "/"), ZC_EXIT_FAIL);
+    assert_int_equal(CALL("zcache", "umount", "/"), ZC_EXIT_FAIL);
+    assert_int_equal(CALL("/sbin/mount.zcache", "--help"), ZC_EXIT_OK);
+    assert_int_equal(
+        CALL("mount.zcache", "s3://bucket", "/mnt", "-f", "-o", "rw,_netdev,cache_size=1GiB"),
+        ZC_EXIT_OK);
+    assert_int_equal(CALL("mount.zcache", "s3://bucket", "/mnt", "-f", "-o", "bogus"),
+                     ZC_EXIT_USAGE);
+    assert_int_equal(CALL("mount.zcache", "s3://bucket", "/mnt", "-o", "bogus", "-sfnv"),
+                     ZC_EXIT_OK);
+    assert_int_equal(CALL("mount.zcache", "s3://bucket"), ZC_EXIT_USAGE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_option_is_described),
+        cmocka_unit_test(every_command_is_in_the_first_page),
+        cmocka_unit_test(names_and_letters_are_used_once),
+        cmocka_unit_test(exit_statuses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
