@@ -41,6 +41,7 @@ struct zc_http {
     const struct zc_net_tls *tls; /* may be NULL */
     const void *body;            /* request body or NULL */
     size_t body_len;
+    uint64_t expect;             /* bytes of the response's body, about; 0 = few. Sizes buffers, no more */
     int64_t connect_timeout_ns;  /* 0 = 10 s */
     int64_t stall_ns;            /* give up when no byte came for so long; 0 = 15 s */
     int64_t deadline_ns;         /* zc_now_ns() value by which the request must be done; 0 = none */
@@ -53,7 +54,8 @@ struct zc_http {
     /* Last call, exactly once, after which the request belongs to its caller again.
        err: 0 when a complete response arrived (whatever its status); -ECANCELED; -ETIMEDOUT;
        -ECONNREFUSED, -ECONNRESET (also: body shorter than announced), -EHOSTUNREACH (name does not
-       resolve), -EPROTO (TLS; `why` tells), or what data() returned. */
+       resolve), -EPROTO (TLS; `why` tells), -EBADMSG (not an HTTP answer), -ENOMEM, or what data()
+       returned. */
     void (*done)(struct zc_http *, int err);
     void *user;
 
@@ -73,7 +75,7 @@ int zc_net_start(struct zc_net *net, struct zc_http *req);
 void zc_net_cancel(struct zc_net *net, struct zc_http *req);
 
 /* Runs fn(arg) on loop `loop` after delay_ns (0: as soon as the loop turns). fn also runs, with cancelled
-   = true, when the net is freed first. */
+   = true, when the net is freed first. -ENOMEM or -ESHUTDOWN: fn will not run. */
 typedef void zc_net_fn(void *arg, bool cancelled);
 int zc_net_timer(struct zc_net *net, unsigned loop, int64_t delay_ns, zc_net_fn *fn, void *arg);
 
