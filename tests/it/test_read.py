@@ -221,5 +221,5 @@ def test_memory_stays_within_its_target(zc, stores, server, tree):
     memory = m.status()["memory"]
     assert memory["target_bytes"] == 64 * MIB
     assert m.status()["fetch"]["peak_memory_bytes"] <= 64 * MIB
-    if "asan" not in zc.binary and "tsan" not in zc.binary:
+    if not zc.sanitizer_library():
         assert memory["peak_rss_bytes"] < 128 * MIB, memory

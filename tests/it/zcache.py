@@ -135,6 +135,12 @@ class Zcache:
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
                               check=False, errors="replace", **kw)
 
+    def sanitizer_library(self):
+        """The sanitizer's run time that the binary links, or None."""
+        out = subprocess.run(["ldd", self.binary], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"lib[at]san\.so\S* => (\S+)", out)
+        return found.group(1) if found else None
+
     def ok(self, *args, **kw):
         r = self.run(*args, **kw)
         if r.returncode != 0:

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache disk: its limit, its being full, its failing, and what `free` gives back."""
+
+import os
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import sha256_of
+from zcache import wait_for
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small_disk(work):
+    """A file system of 64 MiB of its own -> its mount point."""
+    image, point = os.path.join(work, "disk.img"), os.path.join(work, "disk")
+    os.makedirs(point)
+    with open(image, "wb") as f:
+        f.truncate(64 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, point], check=True)
+    yield point
+    subprocess.run(["umount", "-l", point], check=True)
+
+
+def available(path):
+    st = os.statvfs(path)
+    return st.f_bavail * st.f_frsize
+
+
+def all_right(mount, tree):
+    folder, sizes = tree
+    for path in sizes:
+        assert sha256_of(mount.join(path)) == sha256_of(os.path.join(folder, path)), path
+
+
+@pytest.mark.sanitized
+def test_the_limit_holds(zc, stores, server, tree):
+    """A cache of 12 MiB while 60 MiB are read by four readers: never past the limit."""
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), server=server, size="12MiB")
+    done, most = threading.Event(), [0]
+
+    def watch():
+        while not done.wait(0.01):
+            most[0] = max(most[0], m.used())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    readers = [threading.Thread(target=all_right, args=(m, tree)) for _ in range(4)]
+    for r in readers:
+        r.start()
+    for r in readers:
+        r.join()
+    done.set()
+    watcher.join()
+    all_right(m, tree)
+    cache = m.status()["cache"]
+    assert cache["used_bytes"] <= cache["capacity_bytes"] == 12 * MIB
+    assert most[0] <= 12 * MIB + 2 * MIB, most[0]  # the index comes on top
+
+
+@pytest.mark.sanitized
+def test_a_cache_smaller_than_a_file(zc, stores, tree):
+    server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), server=server, size="4MiB")
+    all_right(m, tree)
+    assert m.used() <= 6 * MIB
+
+
+@pytest.mark.sanitized
+def test_the_floor_holds(zc, stores, tree, small_disk):
+    """A cache-size larger than the disk: a tenth of the disk stays free."""
+    server = stores.get("minio")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), "--free-space-ratio", "10%",
+                 server=server, point=zc.place()[0], cache=os.path.join(small_disk, "cache"))
+    all_right(m, tree)
+    assert available(small_disk) >= 0.09 * 64 * MIB
+    m.umount()
+    os.rmdir(m.cache) if os.path.isdir(m.cache) else None
+
+
+@pytest.mark.sanitized
+def test_disk_full_from_outside(zc, stores, tree, small_disk):
+    """Somebody else fills the cache's disk: reads go on from the store, and back through the cache
+    when there is room again."""
+    server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), "--free-space-ratio", "0", server=server,
+                 point=zc.place()[0], cache=os.path.join(small_disk, "cache"), size="1GiB")
+    assert sha256_of(m.join("chunk")) == sha256_of(os.path.join(tree[0], "chunk"))
+    hog = os.path.join(small_disk, "hog")
+    with open(hog, "wb") as f:
+        try:
+            while True:
+                f.write(b"x" * MIB)
+                f.flush()
+        except OSError:
+            pass
+    all_right(m, tree)
+    all_right(m, tree)
+    os.unlink(hog)
+    all_right(m, tree)
+    wait_for(lambda: zc.run("free", m.path).returncode == 0, 30)
+    assert m.umount().returncode == 0
+
+
+def filling(zc, stores, tree, small_disk):
+    server = stores.get("versitygw")
+    return zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), "--free-space-ratio", "0", server=server,
+                    point=zc.place()[0], cache=os.path.join(small_disk, "cache"), size="1GiB")
+
+
+@pytest.mark.sanitized
+def test_disk_filled_while_reading(zc, stores, tree, small_disk):
+    m = filling(zc, stores, tree, small_disk)
+    stop = threading.Event()
+
+    def hog():
+        path = os.path.join(small_disk, "hog")
+        while not stop.is_set():
+            with open(path, "wb") as f:
+                try:
+                    for _ in range(80):
+                        f.write(b"x" * MIB)
+                        f.flush()
+                except OSError:
+                    pass
+            time.sleep(0.05)
+            os.unlink(path)
+
+    t = threading.Thread(target=hog)
+    t.start()
+    try:
+        for _ in range(3):
+            all_right(m, tree)
+            zc.run("free", m.path)
+    finally:
+        stop.set()
+        t.join()
+
+
+@pytest.mark.sanitized
+def test_disk_gone_read_only(zc, stores, tree, small_disk):
+    """The kernel remounts a broken disk read-only: reads go on."""
+    m = filling(zc, stores, tree, small_disk)
+    assert sha256_of(m.join("chunk")) == sha256_of(os.path.join(tree[0], "chunk"))
+    r = subprocess.run(["mount", "-o", "remount,ro,abort", small_disk], check=False, capture_output=True)
+    if r.returncode != 0:
+        with open("/proc/self/mountinfo", encoding="ascii", errors="replace") as f:
+            device = next(re.search(r" - ext4 (\S+)", line).group(1) for line in f if small_disk + " " in line)
+        subprocess.run(["sh", "-c", f"echo 1 > /sys/fs/ext4/{os.path.basename(device)}/trigger_fs_error"],
+                       check=True)
+    all_right(m, tree)
+    r = m.zc.run("umount", m.path)
+    assert r.returncode == 0, r.stderr
+    wait_for(lambda: not os.path.exists(f"/proc/{m.pid}"), 20)
+    m.over = True
+
+
+@pytest.mark.sanitized
+def test_free_gives_the_space_back(zc, stores, server, tree, small_disk):
+    folder, sizes = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--free-space-ratio", "0", server=server,
+                 point=zc.place()[0], cache=os.path.join(small_disk, "cache"), size="1GiB")
+    empty = available(small_disk)
+    m.warm("large/ten", "many", "chunk+1")
+    full = available(small_disk)
+    assert empty - full >= 14 * MIB
+    zc.ok("free", m.join("large"))
+    assert available(small_disk) - full >= 10 * MIB - 65536
+    zc.ok("free", m.path)
+    assert empty - available(small_disk) <= MIB, "free left something on the disk"
+    assert m.status()["cache"]["used_bytes"] == 0
+    own = m.requests()["gets"]
+    assert sha256_of(m.join("large/ten")) == sha256_of(os.path.join(folder, "large/ten"))
+    assert m.requests()["gets"] > own
+
+
+@pytest.mark.sanitized
+def test_free_leaves_open_files_alone(zc, stores, server, tree):
+    folder, _ = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    with open(m.join("large/ten"), "rb") as f, open(os.path.join(folder, "large/ten"), "rb") as want:
+        assert f.read(MIB) == want.read(MIB)
+        zc.run("free", m.path)
+        assert f.read() == want.read()
+    assert sha256_of(m.join("large/ten")) == sha256_of(os.path.join(folder, "large/ten"))
+
+
+@pytest.mark.sanitized
+def test_warm_twice_fetches_once(zc, stores, server, tree):
+    folder, sizes = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    m.warm("")
+    assert m.status()["backend"]["bytes"] == pytest.approx(sum(sizes.values()), rel=0.01)
+    own = m.requests()["gets"]
+    m.warm("")
+    assert m.requests()["gets"] == own
+    all_right(m, tree)
+    assert m.requests()["gets"] == own
+
+
+@pytest.mark.sanitized
+def test_warm_of_a_list(zc, tree, work):
+    m = zc.mount(f"file://{tree[0]}")
+    listing = os.path.join(work, "list")
+    with open(listing, "w", encoding="utf-8") as f:
+        f.write("".join(m.join(p) + "\n" for p in ("chunk", "many/2", "with space/and %20 percent/a+b")))
+    zc.ok("warm", "-p", "4", "-f", listing)
+    own = m.requests()["gets"]
+    for path in ("chunk", "many/2/f0002.bin", "with space/and %20 percent/a+b"):
+        assert sha256_of(m.join(path)) == sha256_of(os.path.join(tree[0], path))
+    assert m.requests()["gets"] == own
+
+
+@pytest.mark.sanitized
+def test_warm_of_more_than_fits(zc, stores, tree):
+    """A data set larger than the cache: warm ends, with a word about it, and the cache keeps its size."""
+    server = stores.get("minio")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), server=server, size="12MiB")
+    zc.run("warm", m.path, timeout=120)
+    assert m.used() <= 14 * MIB
+    all_right(m, tree)
+
+
+@pytest.mark.sanitized
+def test_warm_is_cancelled(zc, stores, tree):
+    """Interrupting warm ends the job in the daemon as well."""
+    p_server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(p_server, "tree", tree[0]), "--max-connections", "2", server=p_server)
+    warm = subprocess.Popen([zc.binary, "warm", m.path], env=zc.env, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+    time.sleep(0.1)
+    warm.send_signal(2)
+    warm.wait(20)
+    wait_for(lambda: m.status()["backend"]["in_flight"] == 0, 20, message="the job goes on")
+    all_right(m, tree)
+
+
+@pytest.mark.sanitized
+def test_status_says_what_is(zc, stores, server, tree):
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), server=server, size="1GiB")
+    m.read("chunk")
+    s = m.status()
+    assert s["source"] == m.source and s["mountpoint"] == m.path
+    assert s["cache"]["capacity_bytes"] == 1 << 30
+    assert s["cache"]["used_bytes"] >= 4 * MIB
+    assert s["backend"]["gets"] >= 1
+    plain = zc.ok("status", m.path).stdout
+    assert m.source in plain and "passthrough" in plain.lower()
