@@ -317,7 +317,9 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struc
         fi->backing_id = 0;
     else if (zc_object_size(o) <= ADVISE_MAX)
         posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED); /* one request to the disk, while the reply is on its way */
-    fi->keep_cache = 1;
+    /* A node's bytes never change; but the kernel refuses the flag together with passthrough, where it then
+       drops the pages that an earlier open through the daemon left. */
+    fi->keep_cache = !h->passed;
     fi->noflush = 1;
     fi->fh = (uint64_t)(uintptr_t)h;
     atomic_fetch_add_explicit(&f->opens, 1, memory_order_relaxed);
