@@ -13,19 +13,19 @@
 #include <unistd.h>
 
 #define ZC_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define ZC_MIN(a, b)                                                                               \
+/* The smaller or larger of two; each argument is evaluated once. The names inside are numbered, so
+   that these nest without one shadowing the other's. */
+#define ZC_MIN(a, b) ZC_PICK_(a, <, b, ZC_GLUE_(zc_a_, __COUNTER__), ZC_GLUE_(zc_b_, __COUNTER__))
+#define ZC_MAX(a, b) ZC_PICK_(a, >, b, ZC_GLUE_(zc_a_, __COUNTER__), ZC_GLUE_(zc_b_, __COUNTER__))
+#define ZC_GLUE_(a, b) ZC_GLUE2_(a, b)
+#define ZC_GLUE2_(a, b) a##b
+#define ZC_PICK_(a, op, b, a_, b_)                                                                 \
     ({                                                                                             \
         __auto_type a_ = (a);                                                                      \
         __auto_type b_ = (b);                                                                      \
-        a_ < b_ ? a_ : b_;                                                                         \
+        a_ op b_ ? a_ : b_;                                                                        \
     })
-#define ZC_MAX(a, b)                                                                               \
-    ({                                                                                             \
-        __auto_type a_ = (a);                                                                      \
-        __auto_type b_ = (b);                                                                      \
-        a_ > b_ ? a_ : b_;                                                                         \
-    })
-#define zc_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define zc_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define ZC_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 #define ZC_KIB ((uint64_t)1 << 10)
