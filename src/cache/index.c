@@ -203,7 +203,7 @@ int index_open(const struct index_config *cfg, struct zc_index **out, enum index
         r = index_take_over(x, cfg, found);
         if (r != 1) {
             if (r < 0)
-                zc_warn("%s cannot be trusted (%s): dropped, with what it spoke of", x->path,
+                zc_warn("%s is damaged (%s): made anew; what it spoke of is fetched again", x->path,
                         strerror(-r));
             r = index_remove(x->path);
             if (r == 0)

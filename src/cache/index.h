@@ -60,9 +60,11 @@ void index_throttle(struct zc_index *x);
 /* Pushes. -ENOMEM, or -EIO when the index gave up on its disk: the caller must not rely on the
    record. A delete that fails so makes the whole index unfit to be read again, which index_close
    then sees to. */
-int index_put_obj(struct zc_index *x, struct zc_objid id, const struct rec_obj *o);
+/* A chunk, and with it, unless o is NULL, its object: both or neither. */
 int index_put_chunk(struct zc_index *x, struct zc_objid id, uint32_t chunk, uint32_t len,
-                    struct zc_digest sum);
+                    struct zc_digest sum, const struct rec_obj *o);
+/* An object without chunks. */
+int index_put_obj(struct zc_index *x, struct zc_objid id, const struct rec_obj *o);
 int index_del_obj(struct zc_index *x, struct zc_objid id);
 int index_put_listing(struct zc_index *x, struct zc_digest dir, uint32_t page, const void *p,
                       size_t n);

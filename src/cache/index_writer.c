@@ -24,6 +24,7 @@
 #define INDEX_HARD_BYTES (32 * ZC_MIB) /* make callers wait */
 #define INDEX_KEEP_BYTES (1 * ZC_MIB)  /* a larger buffer is freed after use */
 #define INDEX_THROTTLE_NS (5 * ZC_NS_PER_S)
+#define INDEX_TXN_RECORDS 4000
 #define INDEX_TRIES 10
 #define INDEX_RETRY_NS (500 * ZC_NS_PER_MS)
 #define INDEX_TRIM_NS (2 * ZC_NS_PER_S)
@@ -95,15 +96,17 @@ int index_put_obj(struct zc_index *x, struct zc_objid id, const struct rec_obj *
 }
 
 int index_put_chunk(struct zc_index *x, struct zc_objid id, uint32_t chunk, uint32_t len,
-                    struct zc_digest sum)
+                    struct zc_digest sum, const struct rec_obj *o)
 {
+    uint8_t buf[REC_OBJ_MAX];
+    size_t n = o ? rec_obj_encode(buf, id, o) : 0;
     struct op op = {.kind = OP_PUT_CHUNK,
                     .id = id.id,
                     .number = chunk,
                     .len = len,
                     .sum = sum,
                     .seen = (uint32_t)(zc_wall_ns() / ZC_NS_PER_S)};
-    return writer_push(x, &op, NULL, 0);
+    return writer_push(x, &op, buf, n);
 }
 
 int index_del_obj(struct zc_index *x, struct zc_objid id)
@@ -277,43 +280,57 @@ static int writer_del_listing(struct zc_index *x, MDB_txn *txn, const struct op 
     return writer_del_range(x, txn, x->db.lst, first, sizeof(first));
 }
 
-static int writer_apply(struct zc_index *x, const struct index_queue *q, uint64_t *duplicates)
+static int writer_put_obj(struct zc_index *x, MDB_txn *txn, const struct op *op)
+{
+    uint8_t key[REC_OBJ_KEY];
+    rec_obj_key(key, (struct zc_objid){op->id});
+    MDB_val k = writer_val(key, sizeof(key));
+    MDB_val v = writer_val((uint8_t *)(uintptr_t)(op + 1), op->extra);
+    return mdb_put(txn, x->db.obj, &k, &v, 0);
+}
+
+static int writer_one(struct zc_index *x, MDB_txn *txn, const struct op *op, uint64_t *duplicates)
+{
+    int rc = 0;
+    switch (op->kind) {
+    case OP_PUT_OBJ:
+        return writer_put_obj(x, txn, op);
+    case OP_PUT_CHUNK:
+        rc = writer_put_chunk(x, txn, op, duplicates);
+        return rc || !op->extra ? rc : writer_put_obj(x, txn, op);
+    case OP_DEL_OBJ:
+        return writer_del_obj(x, txn, op);
+    case OP_PUT_LISTING:
+        return writer_put_listing(x, txn, op);
+    case OP_DEL_LISTING:
+        return writer_del_listing(x, txn, op);
+    }
+    return rc;
+}
+
+/* Applies records from *at on, as many as go into one transaction. */
+static int writer_apply(struct zc_index *x, const struct index_queue *q, size_t *at,
+                        uint64_t *duplicates)
 {
     MDB_txn *txn;
+    size_t next = *at;
     int rc = mdb_txn_begin(x->env, NULL, 0, &txn);
     if (rc)
         return rc;
     *duplicates = 0;
-    for (size_t at = 0; at < q->len && rc == 0;) {
-        const struct op *op = (const struct op *)(q->p + at);
-        at += op->bytes;
-        uint8_t key[REC_OBJ_KEY];
-        MDB_val k = writer_val(key, sizeof(key));
-        MDB_val v = writer_val((uint8_t *)(uintptr_t)(op + 1), op->extra);
-        switch (op->kind) {
-        case OP_PUT_OBJ:
-            rec_obj_key(key, (struct zc_objid){op->id});
-            rc = mdb_put(txn, x->db.obj, &k, &v, 0);
-            break;
-        case OP_PUT_CHUNK:
-            rc = writer_put_chunk(x, txn, op, duplicates);
-            break;
-        case OP_DEL_OBJ:
-            rc = writer_del_obj(x, txn, op);
-            break;
-        case OP_PUT_LISTING:
-            rc = writer_put_listing(x, txn, op);
-            break;
-        case OP_DEL_LISTING:
-            rc = writer_del_listing(x, txn, op);
-            break;
-        }
+    for (unsigned n = 0; next < q->len && n < INDEX_TXN_RECORDS && rc == 0; n++) {
+        const struct op *op = (const struct op *)(q->p + next);
+        rc = writer_one(x, txn, op, duplicates);
+        next += op->bytes;
     }
     if (rc) {
         mdb_txn_abort(txn);
         return rc;
     }
-    return mdb_txn_commit(txn);
+    rc = mdb_txn_commit(txn);
+    if (rc == 0)
+        *at = next;
+    return rc;
 }
 
 static int writer_grow(struct zc_index *x)
@@ -326,32 +343,41 @@ static int writer_grow(struct zc_index *x)
     return rc;
 }
 
+/* Waits after a failure. False when it is time to give up. */
+static bool writer_patient(struct zc_index *x, int tries)
+{
+    pthread_mutex_lock(&x->lock);
+    bool go_on = !x->stop && tries < INDEX_TRIES && x->queue.len < INDEX_HARD_BYTES;
+    if (go_on) {
+        struct timespec until = writer_deadline(zc_now_ns() + INDEX_RETRY_NS);
+        while (!x->stop && pthread_cond_timedwait(&x->wake, &x->lock, &until) == 0)
+            ;
+    }
+    pthread_mutex_unlock(&x->lock);
+    return go_on;
+}
+
 static int writer_batch(struct zc_index *x, const struct index_queue *q)
 {
-    for (int try = 1;; try++) {
+    int tries = 0;
+    for (size_t at = 0; at < q->len;) {
         uint64_t duplicates;
         pthread_rwlock_rdlock(&x->map);
-        int rc = writer_apply(x, q, &duplicates);
+        int rc = writer_apply(x, q, &at, &duplicates);
         pthread_rwlock_unlock(&x->map);
-        if (rc == MDB_MAP_FULL && writer_grow(x) == 0)
-            continue;
         if (rc == 0) {
             atomic_fetch_add_explicit(&x->duplicates, duplicates, memory_order_relaxed);
-            return 0;
+            tries = 0;
+            continue;
         }
-        if (try == 1)
+        if (rc == MDB_MAP_FULL && writer_grow(x) == 0)
+            continue;
+        if (tries++ == 0)
             zc_warn("%s: cannot be written: %s", x->path, mdb_strerror(rc));
-        pthread_mutex_lock(&x->lock);
-        bool give_up = x->stop || try >= INDEX_TRIES || x->queue.len >= INDEX_HARD_BYTES;
-        if (!give_up) {
-            struct timespec until = writer_deadline(zc_now_ns() + INDEX_RETRY_NS);
-            while (!x->stop && pthread_cond_timedwait(&x->wake, &x->lock, &until) == 0)
-                ;
-        }
-        pthread_mutex_unlock(&x->lock);
-        if (give_up)
+        if (!writer_patient(x, tries))
             return index_errno(rc);
     }
+    return 0;
 }
 
 static void *writer_main(void *arg)

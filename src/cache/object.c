@@ -283,16 +283,15 @@ static int cobj_create(struct zc_cache *c, struct zc_cobj *o)
     return 0;
 }
 
-static int cobj_record(struct zc_cache *c, struct zc_cobj *o, bool complete)
+static struct rec_obj cobj_record(struct zc_cache *c, const struct zc_cobj *o, bool complete)
 {
-    return index_put_obj(c->index, o->id,
-                         &(struct rec_obj){.size = o->size,
-                                           .chunk_size = (uint32_t)c->chunk_size,
-                                           .complete = complete,
-                                           .source = o->source,
-                                           .path = o->path,
-                                           .source_len = strlen(o->source),
-                                           .path_len = strlen(o->path)});
+    return (struct rec_obj){.size = o->size,
+                            .chunk_size = (uint32_t)c->chunk_size,
+                            .complete = complete,
+                            .source = o->source,
+                            .path = o->path,
+                            .source_len = strlen(o->source),
+                            .path_len = strlen(o->path)};
 }
 
 /* Called with the lock, with CACHE_BLOCK charged; the object is in the table when it returns 1. */
@@ -331,7 +330,8 @@ static int hold_new(struct zc_cache *c, struct zc_objid id, const char *source, 
     cobj_attach(c, o, slot);
     zc_policy_touch(c->policy, slot);
     if (size == 0) {
-        o->recorded = cobj_record(c, o, true) == 0;
+        struct rec_obj rec = cobj_record(c, o, true);
+        o->recorded = index_put_obj(c->index, id, &rec) == 0;
         o->state = ZC_COBJ_COMPLETE;
         o->committed = s->bytes = CACHE_BLOCK;
         s->flags |= SLOT_COMPLETE;
@@ -473,19 +473,18 @@ static int commit_locked(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk,
     if (o->slot == SLOT_NONE || o->state == ZC_COBJ_COMPLETE || (o->bits[chunk / 64] & bit))
         return 0;
     uint64_t len = cache_chunk_len(o->size, o->shift, chunk);
-    /* An index that gave up (-EIO) does not keep this daemon from caching. */
-    int r = o->recorded ? 0 : cobj_record(c, o, false);
-    if (r == -ENOMEM)
+    bool last = o->present + 1 == o->nchunks;
+    struct rec_obj rec = cobj_record(c, o, last);
+    int r = index_put_chunk(c->index, o->id, chunk, (uint32_t)len, sum,
+                            last || !o->recorded ? &rec : NULL);
+    if (r == -ENOMEM) /* but an index that gave up (-EIO) does not keep this daemon from caching */
         return r;
     o->recorded = true;
-    r = index_put_chunk(c->index, o->id, chunk, (uint32_t)len, sum);
-    if (r == -ENOMEM)
-        return r;
     cobj_charge(c, o, cache_blocks(len));
     atomic_fetch_or_explicit(&o->bits[chunk / 64], bit, memory_order_release);
-    if (++o->present < o->nchunks)
+    o->present++;
+    if (!last)
         return 0;
-    cobj_record(c, o, true); /* if this is lost, the chunks' records say the same */
     atomic_store_explicit(&o->state, ZC_COBJ_COMPLETE, memory_order_release);
     table_slot(&c->table, o->slot)->flags |= SLOT_COMPLETE;
     c->complete++;
@@ -556,7 +555,10 @@ void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o)
         pthread_mutex_unlock(&c->lock);
         return;
     }
-    if (o->slot == SLOT_NONE) {
+    if (o->slot == SLOT_NONE) { /* dropped: the disk has the space back when the file is closed */
+        pthread_mutex_unlock(&c->lock);
+        close(zc_steal_fd(&o->fd));
+        pthread_mutex_lock(&c->lock);
         c->unwritten -= o->reserved;
         budget_give(c, o->committed + o->reserved);
     } else if (o->state == ZC_COBJ_COMPLETE) {
