@@ -65,6 +65,8 @@ int zc_cache_hold(struct zc_cache *c, struct zc_objid id, const char *source, co
                   struct zc_cobj **out);
 /* Only an existing complete one; 0 when there is none (*out untouched), 1 when held. */
 int zc_cache_hold_complete(struct zc_cache *c, struct zc_objid id, struct zc_cobj **out);
+/* The same without a wait: -EAGAIN when the object is there but the disk must be read to open or check it. */
+int zc_cache_hold_quick(struct zc_cache *c, struct zc_objid id, struct zc_cobj **out);
 void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o);
 
 /* Descriptor of the backing file, O_RDWR while partial; owned by the object, open as long as it is held. */

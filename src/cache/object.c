@@ -146,11 +146,17 @@ static void cobj_attach(struct zc_cache *c, struct zc_cobj *o, uint32_t slot)
 /* ------------------------------------------------------------------ holding what is there */
 
 /* Opens the file of a resident that this thread made BUSY. 1: good; 0: not to be used any more. */
-static int cobj_open(struct zc_cache *c, struct zc_cobj *o, bool doubted)
+static int cobj_open(struct zc_cache *c, struct zc_cobj *o, bool doubted, bool quick)
 {
     struct stat st;
     bool complete = o->state == ZC_COBJ_COMPLETE;
-    o->fd = store_file_open(c->store, o->id, complete ? O_RDONLY : O_RDWR);
+    if (quick) {
+        o->fd = doubted ? -EAGAIN : store_file_open_cached(c->store, o->id);
+        if (o->fd < 0)
+            return -EAGAIN;
+    } else {
+        o->fd = store_file_open(c->store, o->id, complete ? O_RDONLY : O_RDWR);
+    }
     if (o->fd < 0)
         return o->fd == -ENOENT ? 0 : o->fd;
     if (fstat(o->fd, &st) < 0)
@@ -165,7 +171,7 @@ static int cobj_open(struct zc_cache *c, struct zc_cobj *o, bool doubted)
 /* The resident in `slot` is neither held nor busy. Called with the lock, returns with it: 1 held;
    0: it was of no use and is gone; negative: an error that says nothing about the object. */
 static int hold_resident(struct zc_cache *c, uint32_t slot, const char *source, const char *path,
-                         struct zc_cobj **out)
+                         bool quick, struct zc_cobj **out)
 {
     struct slot *s = table_slot(&c->table, slot);
     bool complete = s->flags & SLOT_COMPLETE, doubted = s->flags & SLOT_DOUBTED;
@@ -183,7 +189,7 @@ static int hold_resident(struct zc_cache *c, uint32_t slot, const char *source, 
     o->committed = s->bytes;
     s->flags |= SLOT_BUSY;
     pthread_mutex_unlock(&c->lock);
-    int r = cobj_open(c, o, doubted);
+    int r = cobj_open(c, o, doubted, quick);
     if (r == -EIO)
         zc_cache_disk_error(c, r);
     pthread_mutex_lock(&c->lock);
@@ -212,8 +218,8 @@ static int hold_resident(struct zc_cache *c, uint32_t slot, const char *source, 
 }
 
 /* Finds and holds under the lock. 1: held; 0: not there (complete, if asked for so). */
-static int hold_find(struct zc_cache *c, struct zc_objid id, bool only_complete, const char *source,
-                     const char *path, struct zc_cobj **out)
+static int hold_find(struct zc_cache *c, struct zc_objid id, bool only_complete, bool quick,
+                     const char *source, const char *path, struct zc_cobj **out)
 {
     for (;;) {
         uint32_t slot = table_find(&c->table, id);
@@ -221,6 +227,8 @@ static int hold_find(struct zc_cache *c, struct zc_objid id, bool only_complete,
             return 0;
         struct slot *s = table_slot(&c->table, slot);
         if (s->flags & SLOT_BUSY) {
+            if (quick)
+                return -EAGAIN;
             pthread_cond_wait(&c->changed, &c->lock);
             continue;
         }
@@ -230,7 +238,7 @@ static int hold_find(struct zc_cache *c, struct zc_objid id, bool only_complete,
             s->u.obj->refs++;
             *out = s->u.obj;
         } else {
-            int r = hold_resident(c, slot, source, path, out);
+            int r = hold_resident(c, slot, source, path, quick, out);
             if (r != 1)
                 return r;
         }
@@ -244,7 +252,17 @@ int zc_cache_hold_complete(struct zc_cache *c, struct zc_objid id, struct zc_cob
     if (cache_bypassed(c))
         return 0;
     pthread_mutex_lock(&c->lock);
-    int r = hold_find(c, id, true, NULL, NULL, out);
+    int r = hold_find(c, id, true, false, NULL, NULL, out);
+    pthread_mutex_unlock(&c->lock);
+    return r;
+}
+
+int zc_cache_hold_quick(struct zc_cache *c, struct zc_objid id, struct zc_cobj **out)
+{
+    if (cache_bypassed(c))
+        return 0;
+    pthread_mutex_lock(&c->lock);
+    int r = hold_find(c, id, true, true, NULL, NULL, out);
     pthread_mutex_unlock(&c->lock);
     return r;
 }
@@ -352,13 +370,13 @@ int zc_cache_hold(struct zc_cache *c, struct zc_objid id, const char *source, co
         return -EFBIG;
     index_throttle(c->index);
     pthread_mutex_lock(&c->lock);
-    int r = hold_find(c, id, false, source, path, &o);
+    int r = hold_find(c, id, false, false, source, path, &o);
     if (r == 0) {
         pthread_mutex_unlock(&c->lock);
         r = budget_take(c, CACHE_BLOCK); /* for the first byte, or an empty file */
         if (r < 0)
             return r;
-        r = hold_find(c, id, false, source, path, &o);
+        r = hold_find(c, id, false, false, source, path, &o);
         bool made = r == 0;
         if (made)
             r = hold_new(c, id, source, path, size, &o);

@@ -39,6 +39,10 @@ void zc_fetch_shutdown(struct zc_fetch *f);
 /* Opens a version of an object. Blocks at most for an open(2) on the cache disk. */
 int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
                    uint64_t size, struct zc_object **out);
+/* The same when that needs no wait at all: 0 opened; 1: the object is not complete, use zc_object_open; -EAGAIN: it
+   is, but the disk must be read to open it. */
+int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
+                         uint64_t size, struct zc_object **out);
 void zc_object_close(struct zc_object *o);
 
 /* All bytes are on disk: the object's backing file may be passed through. */

@@ -96,8 +96,9 @@ void fetch_object_unref(struct zc_object *o)
     pthread_mutex_unlock(&f->lock);
 }
 
+/* quick: only a complete object whose file opens without a wait; else 1 (not complete) or -EAGAIN. */
 static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend *src, const char *path,
-                      const char *version, uint64_t size, struct zc_object **out)
+                      const char *version, uint64_t size, bool quick, struct zc_object **out)
 {
     struct zc_object *o = calloc(1, sizeof(*o));
     if (!o)
@@ -114,11 +115,18 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
     zc_list_init(&o->waiters);
     zc_list_init(&o->flights);
 
-    if (size == 0 || zc_cache_hold_complete(f->cache, id, &o->cobj) == 1) {
+    int r = size == 0 ? 1
+            : quick   ? zc_cache_hold_quick(f->cache, id, &o->cobj)
+                      : zc_cache_hold_complete(f->cache, id, &o->cobj);
+    if (r == 1) {
         atomic_store(&o->complete, true);
         atomic_fetch_add_explicit(&f->hits, 1, memory_order_relaxed);
         *out = o;
         return 0;
+    }
+    if (quick) {
+        object_destroy(o);
+        return r == -EAGAIN ? -EAGAIN : 1;
     }
     atomic_fetch_add_explicit(&f->misses, 1, memory_order_relaxed);
     o->path = strdup(path);
@@ -146,8 +154,8 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
     return 0;
 }
 
-int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
-                   uint64_t size, struct zc_object **out)
+static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
+                       uint64_t size, bool quick, struct zc_object **out)
 {
     struct zc_objid id = zc_objid_of(src->url, path, version, size);
     struct zc_object *o, *fresh = NULL;
@@ -177,15 +185,27 @@ int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
             break;
         }
         pthread_mutex_unlock(&f->lock);
-        r = object_new(f, id, src, path, version, size, &fresh);
+        r = object_new(f, id, src, path, version, size, quick, &fresh);
         pthread_mutex_lock(&f->lock);
-        if (r < 0)
+        if (r != 0)
             break;
     }
     pthread_mutex_unlock(&f->lock);
     if (fresh)
         object_destroy(fresh); /* another thread was first */
     return r;
+}
+
+int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
+                   uint64_t size, struct zc_object **out)
+{
+    return object_open(f, src, path, version, size, false, out);
+}
+
+int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
+                         uint64_t size, struct zc_object **out)
+{
+    return object_open(f, src, path, version, size, true, out);
 }
 
 void zc_object_close(struct zc_object *o)

@@ -13,6 +13,7 @@
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 /* The kernel's read-ahead on files that are still being fetched: two of its largest requests. */
 #define READ_AHEAD_KIB 2048
+#define FUSE_OPENERS 8
 
 static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
 {
@@ -145,6 +146,8 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
         strcpy(f->passthrough, "off: needs root (CAP_SYS_ADMIN)");
     }
     int r = f->mountpoint ? fuse_choose_uring(f, err) : -ENOMEM;
+    if (r == 0 && f->uring && fuse_openers_new(FUSE_OPENERS, &f->openers) < 0)
+        r = zc_error_set(err, -ENOMEM, "cannot start threads");
     if (r == 0 && fuse_args(f, &args) < 0)
         r = zc_error_set(err, -ENOMEM, "out of memory");
     if (r == 0) {
@@ -160,6 +163,7 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     if (r < 0) {
         if (f->se)
             fuse_session_destroy(f->se);
+        fuse_openers_free(f->openers);
         free(f->mountpoint);
         free(f);
         return r;
@@ -194,6 +198,7 @@ void zc_fuse_free(struct zc_fuse *f)
     if (!f)
         return;
     /* Requests that wait for the store are answered before the session goes. */
+    fuse_openers_free(f->openers);
     zc_vfs_shutdown(f->vfs);
     fuse_session_unmount(f->se);
     fuse_session_destroy(f->se);

@@ -40,11 +40,22 @@ struct zc_fuse {
         struct zc_list list;
     } buckets[FUSE_BUCKETS];
 
+    struct fuse_openers *openers; /* NULL without io_uring */
     _Atomic uint64_t opens, opens_passed, reads, read_bytes;
 };
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops fuse_ops;
+
+/* An open that must wait for the cache disk, on a thread where it may. */
+void fuse_open_waiting(fuse_req_t req, uint64_t node, const struct fuse_file_info *fi);
+
+/* openers.c: threads for such opens. A ring has one thread for each core, and all requests of that core queue behind it;
+   the classic loop has threads enough. */
+int fuse_openers_new(unsigned threads, struct fuse_openers **out);
+void fuse_openers_free(struct fuse_openers *p); /* after what is queued was done */
+/* 0, or -ENOMEM. */
+int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node, const struct fuse_file_info *fi);
 
 /* node.c */
 /* Counts an open of the node. True: reply with *backing_id; false: through the daemon. fd < 0: not passable. */

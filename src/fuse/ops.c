@@ -347,6 +347,40 @@ static void open_fetched(struct zc_waiter *w, int err)
     free(c);
 }
 
+/* The object is open: a small one is fetched first, whole, in one request to the store. */
+static void open_opened(fuse_req_t req, uint64_t node, struct zc_object *o, struct fuse_file_info *fi)
+{
+    if (zc_object_complete(o) || zc_object_size(o) > zc_object_chunk_size(o)) {
+        open_reply(req, node, o, fi);
+        return;
+    }
+    struct open_ctx *c = calloc(1, sizeof(*c));
+    if (!c) {
+        zc_object_close(o);
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    c->req = req;
+    c->node = node;
+    c->o = o;
+    c->fi = *fi;
+    c->waiter.done = open_fetched;
+    int r = zc_object_want(o, 0, zc_object_size(o), false, ZC_PRIO_DEMAND, &c->waiter);
+    if (r != 0)
+        open_fetched(&c->waiter, r < 0 ? r : 0);
+}
+
+void fuse_open_waiting(fuse_req_t req, uint64_t node, const struct fuse_file_info *info)
+{
+    struct fuse_file_info fi = *info;
+    struct zc_object *o;
+    int r = zc_vfs_open(ops_self(req)->vfs, node, &o);
+    if (r < 0)
+        fuse_reply_err(req, ops_errno(r));
+    else
+        open_opened(req, node, o, &fi);
+}
+
 static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct zc_fuse *f = ops_self(req);
@@ -355,30 +389,17 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_err(req, EROFS);
         return;
     }
-    int r = zc_vfs_open(f->vfs, ino, &o);
-    if (r < 0) {
+    if (!f->openers) {
+        fuse_open_waiting(req, ino, fi);
+        return;
+    }
+    int r = zc_vfs_open_quick(f->vfs, ino, &o);
+    if (r == -EAGAIN)
+        r = fuse_openers_add(f->openers, req, ino, fi);
+    else if (r == 0)
+        open_opened(req, ino, o, fi);
+    if (r < 0)
         fuse_reply_err(req, ops_errno(r));
-        return;
-    }
-    if (zc_object_complete(o) || zc_object_size(o) > zc_object_chunk_size(o)) {
-        open_reply(req, ino, o, fi);
-        return;
-    }
-    /* A small file: whole, in one request to the store, before the open returns. */
-    struct open_ctx *c = calloc(1, sizeof(*c));
-    if (!c) {
-        zc_object_close(o);
-        fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    c->req = req;
-    c->node = ino;
-    c->o = o;
-    c->fi = *fi;
-    c->waiter.done = open_fetched;
-    r = zc_object_want(o, 0, zc_object_size(o), false, ZC_PRIO_DEMAND, &c->waiter);
-    if (r != 0)
-        open_fetched(&c->waiter, r < 0 ? r : 0);
 }
 
 static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -154,7 +154,7 @@ struct vfs_walk_ops {
 /* Blocks. Lists what is not listed, several directories at a time. 0, or what file() returned, or -ENOMEM. */
 int vfs_walk(struct zc_vfs *v, const char *const *paths, size_t n, const struct vfs_walk_ops *ops, void *user);
 /* The object that an entry stands for. */
-int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_object **out);
+int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool quick, struct zc_object **out);
 int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_objid *out);
 
 /* persist.c: listings in the index. */

@@ -219,11 +219,14 @@ static int vfs_entry_name(struct vfs_dir *d, uint32_t index, struct vfs_name *ou
     return r;
 }
 
-int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_object **out)
+int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool quick, struct zc_object **out)
 {
     __attribute__((cleanup(vfs_name_free))) struct vfs_name name = {0};
     int r = vfs_entry_name(d, index, &name);
-    return r < 0 ? r : zc_object_open(v->fetch, v->src, name.path, name.version, name.size, out);
+    if (r < 0)
+        return r;
+    r = quick ? zc_object_open_quick(v->fetch, v->src, name.path, name.version, name.size, out) : 1;
+    return r == 1 ? zc_object_open(v->fetch, v->src, name.path, name.version, name.size, out) : r;
 }
 
 int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_objid *out)
@@ -235,7 +238,7 @@ int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
     return r;
 }
 
-int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
+static int vfs_open(struct zc_vfs *v, uint64_t node, bool quick, struct zc_object **out)
 {
     uint32_t index;
     if (node == ZC_NODE_ROOT)
@@ -243,7 +246,7 @@ int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
     struct vfs_dir *d = vfs_dir_holding(v, node, &index);
     if (!d)
         return -ESTALE;
-    int r = vfs_entry_open(v, d, index, out);
+    int r = vfs_entry_open(v, d, index, quick, out);
     vfs_dir_unpin(v, d);
     if (r == 0 && zc_object_stale(*out)) {
         zc_object_close(*out);
@@ -251,6 +254,16 @@ int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
         r = -ESTALE;
     }
     return r;
+}
+
+int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
+{
+    return vfs_open(v, node, false, out);
+}
+
+int zc_vfs_open_quick(struct zc_vfs *v, uint64_t node, struct zc_object **out)
+{
+    return vfs_open(v, node, true, out);
 }
 
 void zc_vfs_stale(struct zc_vfs *v, uint64_t node)

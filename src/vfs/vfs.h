@@ -68,6 +68,9 @@ int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name,
 
 /* Opens a file node's version. -EISDIR, -ESTALE (the version is known to be gone: the kernel looks up anew). */
 int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out);
+/* The same without a wait for the cache disk: -EAGAIN when a cached file cannot be opened without. For threads that
+   other requests queue behind. */
+int zc_vfs_open_quick(struct zc_vfs *v, uint64_t node, struct zc_object **out);
 /* A read found that the node's version is gone: forget its listing, so that the next lookup sees the new one. */
 void zc_vfs_stale(struct zc_vfs *v, uint64_t node);
 /* Path of a node below the mount, for messages. Caller frees. */

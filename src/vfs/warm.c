@@ -137,7 +137,7 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
     }
     struct warm_file *f = r == 0 ? calloc(1, sizeof(*f)) : NULL;
     if (r == 0)
-        r = f ? vfs_entry_open(w->v, it.d, it.index, &f->o) : -ENOMEM;
+        r = f ? vfs_entry_open(w->v, it.d, it.index, false, &f->o) : -ENOMEM;
     if (r == 0 && zc_object_complete(f->o)) {
         warm_count(w, zc_object_size(f->o), true);
         zc_object_close(f->o);
