@@ -80,10 +80,22 @@ fuse_option() {
     fi
 }
 
+# meson unpacks and patches a subproject once; when its wrap file changed since, it is unpacked anew.
+fuse_refresh() {
+    local wrap dir mark
+    for wrap in "$root"/subprojects/*.wrap; do
+        dir=$root/subprojects/$(sed -n 's/^directory = //p' "$wrap")
+        mark=$dir/.meson-subproject-wrap-hash.txt
+        [ -d "$dir" ] || continue
+        [ "$(cat "$mark" 2>/dev/null)" = "$(sha256sum "$wrap" | cut -d ' ' -f 1)" ] || rm -rf "$dir"
+    done
+}
+
 # configure DIR MESON-OPTION...: makes or updates a build directory; CC counts only when it is made.
 configure() {
     local dir=$1 mode=()
     shift
+    fuse_refresh
     [ ! -e "$dir/build.ninja" ] || mode=(--reconfigure)
     meson setup "${mode[@]}" "$dir" "$root" "$(fuse_option)" "$@"
 }
