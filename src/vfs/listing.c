@@ -158,6 +158,7 @@ static void listing_page(struct zc_list_req *req, int err, const struct zc_entry
     free(l->token);
     l->token = token;
     l->req.token = token;
+    memset(l->req.base.priv, 0, sizeof(l->req.base.priv)); /* a new request, but for its cancelled flag */
     zc_backend_list(v->src, &l->req);
 }
 
