@@ -243,10 +243,11 @@ static int store_claim(struct store *s, int dir, const char *dirname, const char
     return -EBUSY;
 }
 
-/* ext4 does not like to reuse the inodes of files deleted within minutes, and walks past all of those in
-   a block group for each new file: a cache that evicts small files then spends ten times longer on a file
-   than the file takes. The "top of hierarchies" flag makes it put each of the folders below into another
-   group, which divides that walk by a hundred. File systems that do not know the flag refuse it. */
+/* Without a journal, ext4 does not reuse the inodes of files deleted within the last minutes, and
+   for each new file walks past all of those in its block group: a cache that evicts small files
+   then spends ten times longer on a new one than it takes. The "top of hierarchies" flag has it put
+   each of the folders below into a group of its own, so that the walks are short. File systems that
+   do not know the flag refuse it. */
 static void store_spread(int objects)
 {
     int flags;
