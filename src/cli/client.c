@@ -101,10 +101,11 @@ static void client_finish(struct zc_call *c, CURLcode code)
         return;
     }
     if (code == CURLE_COULDNT_CONNECT) {
-        long e = 0;
-        curl_easy_getinfo(p->easy, CURLINFO_OS_ERRNO, &e);
-        c->result = zc_error_set(&c->err, -ENOTCONN, "the daemon does not answer on '%s'%s%s",
-                                 c->socket, e ? ": " : "", e ? strerror((int)e) : "");
+        c->result =
+            zc_error_set(&c->err, -ENOTCONN,
+                         "the daemon is gone (nobody listens on '%s'); 'zcache umount' or a new "
+                         "mount cleans up",
+                         c->socket);
     } else if (code == CURLE_GOT_NOTHING || code == CURLE_PARTIAL_FILE ||
                code == CURLE_RECV_ERROR) {
         c->result = zc_error_set(&c->err, -ECONNRESET, "the daemon ended before it had answered");

@@ -23,8 +23,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define DAEMON_SEED 0         /* of content hashes: a cluster will name its own */
-#define DAEMON_CACHE_WAIT_S 5 /* for an earlier daemon of the source that is just ending */
+#define DAEMON_SEED 0 /* of content hashes: a cluster will name its own */
 
 /* ------------------------------------------------------------------ the process */
 
@@ -97,14 +96,6 @@ static void daemon_signals_end(struct zc_daemon *d)
     pthread_join(d->signals, NULL);
 }
 
-static bool daemon_stopped(struct zc_daemon *d)
-{
-    pthread_mutex_lock(&d->lock);
-    bool stop = d->stop;
-    pthread_mutex_unlock(&d->lock);
-    return stop;
-}
-
 /* ------------------------------------------------------------------ assembly */
 
 static int daemon_source(struct zc_daemon *d, struct zc_error *err)
@@ -167,14 +158,7 @@ static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
         .keep = o->keep_cache,
         .allow_tmpfs = o->allow_tmpfs,
     };
-    /* A plain umount(8) returns before the daemon has dropped its cache; a mount that follows it
-     * waits. */
-    for (int tries = 0;; tries++) {
-        int r = zc_cache_open(&cache, &d->cache, err);
-        if (r != -EBUSY || tries == DAEMON_CACHE_WAIT_S * 10 || daemon_stopped(d))
-            return r;
-        usleep(100 * 1000);
-    }
+    return zc_cache_open(&cache, &d->cache, err);
 }
 
 static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)

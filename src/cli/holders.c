@@ -69,7 +69,7 @@ size_t zc_holders(const char *point, size_t max, struct zc_buf *out)
     DIR *d = opendir("/proc");
     for (struct dirent *e; d && (e = readdir(d));) {
         char found[PATH_MAX], path[64], comm[32] = "?";
-        if (!isdigit((unsigned char)e->d_name[0]) ||
+        if (!isdigit((unsigned char)e->d_name[0]) || atoi(e->d_name) == getpid() ||
             !holder_check(e->d_name, point, found, sizeof(found)))
             continue;
         if (count++ >= max)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -78,13 +79,14 @@ int zc_place_unmount(const char *point, bool detach, struct zc_error *err)
 static int place_ours(const struct zc_mnts *mnts, const struct zc_mnt *m, const char *point,
                       struct zc_error *err)
 {
-    struct stat st;
+    struct statvfs st;
     zc_autofree char *sock = zc_target_socket(mnts, m, NULL);
     pid_t pid = sock ? zc_client_pid(sock) : 0;
     if (pid > 0)
         return zc_error_set(err, -EBUSY, "'%s' is a mount of zcache already (%s, process %d)",
                             point, m->source, (int)pid);
-    if (stat(point, &st) == 0 || (errno != ENOTCONN && errno != ECONNABORTED))
+    /* Not stat(2), which the kernel answers from what it remembers. */
+    if (statvfs(point, &st) == 0 || (errno != ENOTCONN && errno != ECONNABORTED))
         return zc_error_set(err, -EBUSY, "'%s' is a mount of zcache already (%s)", point,
                             m->source);
     int r = zc_place_unmount(point, true, err);

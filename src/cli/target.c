@@ -126,12 +126,12 @@ char *zc_target_socket(const struct zc_mnts *mnts, const struct zc_mnt *m, struc
         char *try[] = {zc_ctl_path_of(m->uid, e->point), target_user_socket(m->uid, e->point)};
         char *found = NULL;
         for (size_t k = 0; k < ZC_ARRAY_SIZE(try); k++) {
-            if (!found && try[k] && stat(try[k], &st) == 0 && S_ISSOCK(st.st_mode)) {
+            int r = try[k] ? stat(try[k], &st) : 0;
+            denied |= r < 0 && errno == EACCES;
+            if (!found && try[k] && r == 0 && S_ISSOCK(st.st_mode))
                 found = try[k];
-                continue;
-            }
-            denied |= errno == EACCES;
-            free(try[k]);
+            else
+                free(try[k]);
         }
         if (found)
             return found;

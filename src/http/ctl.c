@@ -333,10 +333,10 @@ int zc_ctl_new(const char *socket_path, const struct zc_ctl_ops *ops, void *user
     c->mhd = MHD_start_daemon(
         MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
             MHD_USE_ITC | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, ctl_request, c, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CTL_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CTL_IDLE_S,
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)256 * 1024, MHD_OPTION_NOTIFY_COMPLETED,
-        ctl_completed, NULL, MHD_OPTION_EXTERNAL_LOGGER, ctl_mhd_log, NULL, MHD_OPTION_END);
+        0, NULL, NULL, ctl_request, c, MHD_OPTION_EXTERNAL_LOGGER, ctl_mhd_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CTL_CONNECTIONS,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CTL_IDLE_S, MHD_OPTION_THREAD_STACK_SIZE,
+        (size_t)256 * 1024, MHD_OPTION_NOTIFY_COMPLETED, ctl_completed, NULL, MHD_OPTION_END);
     if (!c->mhd) {
         unlink(socket_path);
         r = zc_error_set(err, -EIO, "cannot start the server of the control socket '%s'",

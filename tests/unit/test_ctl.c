@@ -251,7 +251,7 @@ static void a_dead_socket_is(void **state)
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     close(fd);
     assert_null(zc_client_json(f->sock, "/v1/status", NULL, &err));
-    assert_non_null(strstr(err.text, "does not answer"));
+    assert_non_null(strstr(err.text, "daemon is gone"));
     assert_int_equal(zc_ctl_new(f->sock, &fake_ops, f, &f->ctl, &err), 0);
     assert_int_equal(zc_client_pid(f->sock), getpid());
 }
