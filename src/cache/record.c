@@ -65,6 +65,16 @@ static uint32_t rec_check(const void *key, size_t key_len, const uint8_t *val, s
     return (uint32_t)h;
 }
 
+/* A fuzzer would not find a value with the right check in a lifetime: in its builds any will do. */
+static bool rec_checked(uint32_t is, uint32_t should)
+{
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return true;
+#else
+    return is == should;
+#endif
+}
+
 void rec_obj_key(uint8_t out[REC_OBJ_KEY], struct zc_objid id)
 {
     zc_digest_store(out, id.id);
@@ -102,7 +112,8 @@ int rec_obj_decode(const void *key, size_t key_len, const void *val, size_t val_
     uint32_t cs = get32(v + 12);
     if (v[4] != REC_FORMAT || v[5] > 1 || get16(v + 10) != 0 || sl > REC_STRING_MAX ||
         pl > REC_STRING_MAX || val_len != REC_OBJ_HEAD + sl + pl || cs == 0 ||
-        (cs & (cs - 1)) != 0 || get32(v) != rec_check(key, key_len, v, val_len, NULL, 0))
+        (cs & (cs - 1)) != 0 ||
+        !rec_checked(get32(v), rec_check(key, key_len, v, val_len, NULL, 0)))
         return -EBADMSG;
     id->id = zc_digest_load(key);
     *out = (struct rec_obj){
@@ -138,7 +149,7 @@ int rec_loc_decode(const void *key, size_t key_len, const void *val, size_t val_
 {
     const uint8_t *k = key, *v = val;
     if (key_len != REC_LOC_KEY || val_len != REC_LOC_LEN ||
-        get32(v) != rec_check(key, key_len, v, val_len, NULL, 0))
+        !rec_checked(get32(v), rec_check(key, key_len, v, val_len, NULL, 0)))
         return -EBADMSG;
     id->id = zc_digest_load(k);
     *chunk = get32be(k + 16);
@@ -192,8 +203,8 @@ int rec_lst_decode(const void *key, size_t key_len, const void *val, size_t val_
 {
     const uint8_t *k = key, *v = val;
     if (key_len != REC_LST_KEY || val_len < REC_LST_HEAD || get32(v + 4) != REC_FORMAT ||
-        get32(v) !=
-            rec_check(key, key_len, v, REC_LST_HEAD, v + REC_LST_HEAD, val_len - REC_LST_HEAD))
+        !rec_checked(get32(v), rec_check(key, key_len, v, REC_LST_HEAD, v + REC_LST_HEAD,
+                                         val_len - REC_LST_HEAD)))
         return -EBADMSG;
     *dir = zc_digest_load(k);
     *page = get32be(k + 16);
@@ -214,7 +225,7 @@ int rec_meta_decode(const void *val, size_t val_len, struct rec_meta *out)
 {
     const uint8_t *v = val;
     if (val_len != REC_META_LEN || get32(v + 4) != REC_FORMAT ||
-        get32(v) != rec_check(REC_META_KEY, strlen(REC_META_KEY), v, val_len, NULL, 0))
+        !rec_checked(get32(v), rec_check(REC_META_KEY, strlen(REC_META_KEY), v, val_len, NULL, 0)))
         return -EBADMSG;
     out->seed = get64(v + 8);
     out->chunk_size = get64(v + 16);
