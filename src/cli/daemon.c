@@ -128,10 +128,11 @@ static int daemon_source(struct zc_daemon *d, struct zc_error *err)
         return r;
     d->backend = b;
 
+    unsigned attempts = src->scheme == ZC_SCHEME_S3 ? zc_s3_max_attempts(b) : 0;
     r = zc_limit_new(b, (unsigned)o->max_connections, &outer);
     if (r == 0) {
         d->backend = b = outer;
-        struct zc_retry_config retry = {.deadline_ns = o->read_timeout};
+        struct zc_retry_config retry = {.attempts = attempts, .deadline_ns = o->read_timeout};
         r = zc_retry_new(b, d->net, &retry, &outer);
     }
     if (r < 0)
