@@ -29,6 +29,7 @@
 struct zc_backend;
 
 #define ZC_VERSION_MAX 255  /* bytes of a version token */
+#define ZC_LAYERS 4         /* a store and what is wrapped around it */
 #define ZC_ID_UNSET ((uint32_t)-1)
 
 enum zc_kind { ZC_KIND_FILE, ZC_KIND_DIR };
@@ -60,7 +61,7 @@ struct zc_req {
     _Atomic bool cancelled;   /* set by zc_backend_cancel */
     struct zc_error err;      /* words for a failure, valid in done() */
     void *user;               /* the caller's */
-    void *priv[4];            /* one for each layer of wrappers: [0] innermost */
+    void *priv[ZC_LAYERS];    /* one for each layer of wrappers, NULL at submission: [0] innermost */
 };
 
 /* One page of a directory's direct children, in the store's order. */
@@ -123,14 +124,16 @@ struct zc_backend {
     uint64_t part_size;             /* bytes a get should ask for at least when reading ahead */
     unsigned part_limit;            /* gets in flight that the source stands */
     struct zc_backend_stats *stats; /* shared by a backend and its wrappers */
+    unsigned layer;                 /* wrappers below this one, 0 for a store: its slot in zc_req.priv */
 };
 
-/* The doorways. They check arguments with assert, and that a deadline has not passed. */
+/* The doorways. They check arguments with assert, and that a deadline has not passed and nobody cancelled. */
 int zc_backend_probe(struct zc_backend *, struct zc_error *);
 void zc_backend_list(struct zc_backend *, struct zc_list_req *);
 void zc_backend_stat(struct zc_backend *, struct zc_stat_req *);
 void zc_backend_get(struct zc_backend *, struct zc_get_req *);
-/* Safe from any thread between submission and done(). */
+/* From any thread, from before submission until done() returns (the caller sees to it that the request is not
+   freed meanwhile). Calls no callback on this thread, so that locks which done() takes may be held. */
 void zc_backend_cancel(struct zc_backend *, struct zc_req *);
 void zc_backend_free(struct zc_backend *);
 

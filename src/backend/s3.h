@@ -23,4 +23,8 @@ struct zc_s3_config {
 
 int zc_s3_new(struct zc_net *net, const struct zc_s3_config *cfg, struct zc_backend **out, struct zc_error *err);
 
+/* What AWS_MAX_ATTEMPTS or the profile's max_attempts say, for zc_retry_config; 0: nothing, or `be` is no S3 source
+   (a wrapper, for instance: ask before wrapping). */
+unsigned zc_s3_max_attempts(const struct zc_backend *be);
+
 #endif

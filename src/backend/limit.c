@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * At most so many requests in flight; the rest waits by priority.
+ *
+ * One thread at a time hands requests down (the pump), so that a store that fails on the spot does
+ * not recurse once for each request that waits. A request that is cancelled while it waits is ended
+ * by the next turn of the pump and not by the cancelling thread, which may hold locks that done()
+ * takes; requests wait only while others are in flight, so that there is a next turn.
+ */
+#include "backend/wrap.h"
+
+#include "base/list.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define LIMIT_REQUESTS 64
+
+enum limit_kind { LIMIT_LIST, LIMIT_STAT, LIMIT_GET };
+
+struct limit {
+    struct zc_backend be;
+    struct zc_backend *inner;
+    unsigned most, most_background;
+    pthread_mutex_t lock; /* all below, and req->priv; not held over a call or callback */
+    unsigned running, background;
+    struct zc_list queue[ZC_PRIO_N];
+    struct zc_list dropped; /* cancelled while waiting */
+    bool pumping;
+};
+
+struct limit_op {
+    struct zc_list link; /* in a queue, or empty */
+    struct limit *l;
+    enum limit_kind kind;
+    bool background;
+    atomic_uint refs; /* one until the end, one for each cancel under way */
+    union {
+        struct zc_req *outer;
+        struct zc_list_req *outer_list;
+        struct zc_stat_req *outer_stat;
+        struct zc_get_req *outer_get;
+    };
+    union {
+        struct zc_req base;
+        struct zc_list_req list;
+        struct zc_stat_req stat;
+        struct zc_get_req get;
+    } in;
+};
+
+static struct limit *limit_of(struct zc_backend *be)
+{
+    return zc_container_of(be, struct limit, be);
+}
+
+static void limit_unref(struct limit_op *op)
+{
+    if (atomic_fetch_sub(&op->refs, 1) == 1)
+        free(op);
+}
+
+/* ---- in and out ---- */
+
+/* Locked. The next to go, or NULL. */
+static struct limit_op *limit_next(struct limit *l)
+{
+    struct zc_list *it = zc_list_pop_front(&l->dropped);
+    for (int prio = 0; !it && prio < ZC_PRIO_N && l->running < l->most; prio++) {
+        if (prio != ZC_PRIO_DEMAND && l->background >= l->most_background)
+            break;
+        it = zc_list_pop_front(&l->queue[prio]);
+    }
+    if (!it)
+        return NULL;
+    struct limit_op *op = zc_list_entry(it, struct limit_op, link);
+    l->running++;
+    l->background += op->background;
+    return op;
+}
+
+static void limit_submit(struct limit *l, struct limit_op *op)
+{
+    /* A cancelled one comes back at once: the doorway sees to it. */
+    switch (op->kind) {
+    case LIMIT_LIST:
+        zc_backend_list(l->inner, &op->in.list);
+        break;
+    case LIMIT_STAT:
+        zc_backend_stat(l->inner, &op->in.stat);
+        break;
+    case LIMIT_GET:
+        zc_backend_get(l->inner, &op->in.get);
+        break;
+    }
+}
+
+static void limit_pump(struct limit *l)
+{
+    struct limit_op *op;
+    pthread_mutex_lock(&l->lock);
+    if (l->pumping) {
+        pthread_mutex_unlock(&l->lock);
+        return;
+    }
+    l->pumping = true;
+    while ((op = limit_next(l))) {
+        pthread_mutex_unlock(&l->lock);
+        limit_submit(l, op);
+        pthread_mutex_lock(&l->lock);
+    }
+    l->pumping = false;
+    pthread_mutex_unlock(&l->lock);
+}
+
+static struct limit_op *limit_begin(struct limit *l, enum limit_kind kind, struct zc_req *outer)
+{
+    struct limit_op *op = calloc(1, sizeof(*op));
+    if (!op) {
+        zc_error_set(&outer->err, -ENOMEM, "%s: out of memory", l->be.url);
+        return NULL;
+    }
+    zc_list_init(&op->link);
+    atomic_store_explicit(&op->refs, 1, memory_order_relaxed);
+    op->l = l;
+    op->kind = kind;
+    op->background = outer->prio != ZC_PRIO_DEMAND;
+    op->outer = outer;
+    op->in.base.prio = outer->prio;
+    op->in.base.deadline_ns = outer->deadline_ns;
+    return op;
+}
+
+static void limit_go(struct limit_op *op)
+{
+    struct limit *l = op->l;
+    pthread_mutex_lock(&l->lock);
+    op->outer->priv[l->be.layer] = op;
+    if (atomic_load(&op->outer->cancelled))
+        atomic_store(&op->in.base.cancelled, true);
+    zc_list_push_back(&l->queue[op->in.base.prio], &op->link);
+    pthread_mutex_unlock(&l->lock);
+    limit_pump(l);
+}
+
+/* The request has ended below: its slot is free, and out of a cancel's reach. */
+static void limit_leave(struct limit_op *op, int err)
+{
+    struct limit *l = op->l;
+    if (err < 0)
+        op->outer->err = op->in.base.err;
+    pthread_mutex_lock(&l->lock);
+    op->outer->priv[l->be.layer] = NULL;
+    l->running--;
+    l->background -= op->background;
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* ---- the op table ---- */
+
+static void limit_list_done(struct zc_list_req *in, int err, const struct zc_entry *entries,
+                            size_t n, const char *next_token, unsigned skipped)
+{
+    struct limit_op *op = zc_container_of(in, struct limit_op, in.list);
+    struct limit *l = op->l;
+    limit_leave(op, err);
+    limit_pump(l);
+    op->outer_list->done(op->outer_list, err, entries, n, next_token, skipped);
+    limit_unref(op);
+}
+
+static void limit_stat_done(struct zc_stat_req *in, int err, const struct zc_attr *attr)
+{
+    struct limit_op *op = zc_container_of(in, struct limit_op, in.stat);
+    struct limit *l = op->l;
+    limit_leave(op, err);
+    limit_pump(l);
+    op->outer_stat->done(op->outer_stat, err, attr);
+    limit_unref(op);
+}
+
+static int limit_get_data(struct zc_get_req *in, const void *p, size_t n)
+{
+    struct limit_op *op = zc_container_of(in, struct limit_op, in.get);
+    return op->outer_get->data(op->outer_get, p, n);
+}
+
+static void limit_get_done(struct zc_get_req *in, int err)
+{
+    struct limit_op *op = zc_container_of(in, struct limit_op, in.get);
+    struct limit *l = op->l;
+    limit_leave(op, err);
+    limit_pump(l); /* the store's work goes on while the caller's is done */
+    op->outer_get->done(op->outer_get, err);
+    limit_unref(op);
+}
+
+static int limit_op_probe(struct zc_backend *be, struct zc_error *err)
+{
+    return zc_backend_probe(limit_of(be)->inner, err);
+}
+
+static void limit_op_list(struct zc_backend *be, struct zc_list_req *req)
+{
+    struct limit_op *op = limit_begin(limit_of(be), LIMIT_LIST, &req->base);
+    if (!op) {
+        req->done(req, -ENOMEM, NULL, 0, NULL, 0);
+        return;
+    }
+    op->in.list.path = req->path;
+    op->in.list.token = req->token;
+    op->in.list.max = req->max;
+    op->in.list.done = limit_list_done;
+    limit_go(op);
+}
+
+static void limit_op_stat(struct zc_backend *be, struct zc_stat_req *req)
+{
+    struct limit_op *op = limit_begin(limit_of(be), LIMIT_STAT, &req->base);
+    if (!op) {
+        req->done(req, -ENOMEM, NULL);
+        return;
+    }
+    op->in.stat.path = req->path;
+    op->in.stat.done = limit_stat_done;
+    limit_go(op);
+}
+
+static void limit_op_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    struct limit_op *op = limit_begin(limit_of(be), LIMIT_GET, &req->base);
+    if (!op) {
+        req->done(req, -ENOMEM);
+        return;
+    }
+    op->in.get.path = req->path;
+    op->in.get.version = req->version;
+    op->in.get.off = req->off;
+    op->in.get.len = req->len;
+    op->in.get.lane = req->lane;
+    op->in.get.data = limit_get_data;
+    op->in.get.done = limit_get_done;
+    limit_go(op);
+}
+
+static void limit_op_cancel(struct zc_backend *be, struct zc_req *req)
+{
+    struct limit *l = limit_of(be);
+    pthread_mutex_lock(&l->lock);
+    struct limit_op *op = req->priv[be->layer];
+    if (op) {
+        atomic_store(&op->in.base.cancelled, true);
+        atomic_fetch_add(&op->refs, 1);
+        if (!zc_list_empty(&op->link)) {
+            zc_list_del(&op->link);
+            zc_list_push_back(&l->dropped, &op->link);
+        }
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (!op)
+        return;
+    zc_backend_cancel(l->inner, &op->in.base); /* does nothing for one that is not there yet */
+    limit_unref(op);
+}
+
+static void limit_op_free(struct zc_backend *be)
+{
+    struct limit *l = limit_of(be);
+    zc_backend_free(l->inner);
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+}
+
+static const struct zc_backend_ops limit_ops = {
+    .name = "limit",
+    .probe = limit_op_probe,
+    .list = limit_op_list,
+    .stat = limit_op_stat,
+    .get = limit_op_get,
+    .cancel = limit_op_cancel,
+    .free = limit_op_free,
+};
+
+int zc_limit_new(struct zc_backend *inner, unsigned requests, struct zc_backend **out)
+{
+    struct limit *l = calloc(1, sizeof(*l));
+    if (!l)
+        return -ENOMEM;
+    assert(inner->layer + 1 < ZC_LAYERS);
+    l->be = *inner;
+    l->be.ops = &limit_ops;
+    l->be.layer = inner->layer + 1;
+    l->inner = inner;
+    l->most = requests ? requests : LIMIT_REQUESTS;
+    l->most_background = l->most > 1 ? l->most - ZC_MAX(l->most / 4, 1u) : 1;
+    pthread_mutex_init(&l->lock, NULL);
+    for (int i = 0; i < ZC_PRIO_N; i++)
+        zc_list_init(&l->queue[i]);
+    zc_list_init(&l->dropped);
+    *out = &l->be;
+    return 0;
+}

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tries again what may succeed later.
+ *
+ * Every request is wrapped in one of our own, so that a get can go on behind the bytes that its
+ * caller has had already. Waiting between attempts is a timer of the network room; nothing blocks.
+ *
+ * What ends it: attempts that reached the store and failed are counted, and a get that moved on
+ * counts from the start again. While nothing answers at all (connection refused, no way there) only
+ * time counts: a server that is restarted is worth waiting for. Time runs from the submission, or
+ * from the last byte that arrived: a slow get is not cut off, one that stands still is. A deadline
+ * that the caller set is a deadline.
+ *
+ * Lock: one for the wrapper, for what a cancel looks at. Never held over a call into the inner
+ * backend.
+ */
+#include "backend/wrap.h"
+
+#include "net/net.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RETRY_PROBES 3
+
+enum retry_kind { RETRY_LIST, RETRY_STAT, RETRY_GET };
+
+struct retry {
+    struct zc_backend be;
+    struct zc_backend *inner;
+    struct zc_net *net;
+    struct zc_retry_config cfg;
+    pthread_mutex_t lock; /* ops' waiting and req->priv */
+    atomic_uint lane;
+    _Atomic uint64_t seed;
+};
+
+struct retry_op {
+    struct retry *r;
+    enum retry_kind kind;
+    atomic_uint refs; /* one until the end, one for each timer, one for each cancel under way */
+    union {
+        struct zc_req *outer;
+        struct zc_list_req *outer_list;
+        struct zc_stat_req *outer_stat;
+        struct zc_get_req *outer_get;
+    };
+    union {
+        struct zc_req base;
+        struct zc_list_req list;
+        struct zc_stat_req stat;
+        struct zc_get_req get;
+    } in;
+    bool waiting;        /* for a timer; under the lock */
+    unsigned attempts;   /* that failed at the store since it last moved on */
+    unsigned rounds;     /* attempts of any kind since it last moved on: for the back-off */
+    int64_t since_ns;    /* submission, or the last byte */
+    uint64_t got;        /* bytes of a get that the caller has had */
+    uint64_t got_before; /* and when the attempt began */
+    int theirs;          /* what the caller's data() returned */
+};
+
+bool zc_retry_useful(int err)
+{
+    return err == -EAGAIN || err == -ETIMEDOUT || err == -ECONNREFUSED || err == -ECONNRESET ||
+           err == -EHOSTUNREACH || err == -EBADMSG;
+}
+
+static struct retry *retry_of(struct zc_backend *be)
+{
+    return zc_container_of(be, struct retry, be);
+}
+
+static void retry_unref(struct retry_op *op)
+{
+    if (atomic_fetch_sub(&op->refs, 1) == 1)
+        free(op);
+}
+
+/* ---- the end ---- */
+
+/* Takes the request out of a cancel's reach. */
+static void retry_leave(struct retry_op *op)
+{
+    pthread_mutex_lock(&op->r->lock);
+    op->outer->priv[op->r->be.layer] = NULL;
+    pthread_mutex_unlock(&op->r->lock);
+}
+
+static void retry_fail(struct retry_op *op, int err)
+{
+    if (op->theirs == 0)
+        op->outer->err = op->in.base.err;
+    if (zc_retry_useful(err))
+        atomic_fetch_add_explicit(&op->r->be.stats->errors, 1, memory_order_relaxed);
+    retry_leave(op);
+    switch (op->kind) {
+    case RETRY_LIST:
+        op->outer_list->done(op->outer_list, err, NULL, 0, NULL, 0);
+        break;
+    case RETRY_STAT:
+        op->outer_stat->done(op->outer_stat, err, NULL);
+        break;
+    case RETRY_GET:
+        op->outer_get->done(op->outer_get, err);
+        break;
+    }
+    retry_unref(op);
+}
+
+/* ---- attempts ---- */
+
+static int64_t retry_give_up_ns(const struct retry_op *op)
+{
+    return op->outer->deadline_ns ? op->outer->deadline_ns : op->since_ns + op->r->cfg.deadline_ns;
+}
+
+static void retry_submit(struct retry_op *op)
+{
+    struct retry *r = op->r;
+    op->got_before = op->got;
+    op->in.base.err.code = 0;
+    op->in.base.err.text[0] = '\0';
+    /* The first attempt may wait for its turn as long as it takes. */
+    op->in.base.deadline_ns = op->outer->deadline_ns || op->rounds ? retry_give_up_ns(op) : 0;
+    switch (op->kind) {
+    case RETRY_LIST:
+        zc_backend_list(r->inner, &op->in.list);
+        break;
+    case RETRY_STAT:
+        zc_backend_stat(r->inner, &op->in.stat);
+        break;
+    case RETRY_GET:
+        op->in.get.off = op->outer_get->off + op->got;
+        op->in.get.len = op->outer_get->len - op->got;
+        zc_backend_get(r->inner, &op->in.get);
+        break;
+    }
+}
+
+static void retry_fire(void *arg, bool net_ends)
+{
+    struct retry_op *op = arg;
+    pthread_mutex_lock(&op->r->lock);
+    bool mine = op->waiting;
+    op->waiting = false;
+    pthread_mutex_unlock(&op->r->lock);
+    if (mine && (net_ends || atomic_load(&op->outer->cancelled)))
+        retry_fail(op, zc_error_set(&op->in.base.err, -ECANCELED, "cancelled"));
+    else if (mine)
+        retry_submit(op);
+    retry_unref(op);
+}
+
+/* A random number in [0, n]. */
+static int64_t retry_random(struct retry *r, int64_t n)
+{
+    /* SplitMix64 (Steele, Lea, Flood, 2014). */
+    uint64_t z = atomic_fetch_add(&r->seed, 0x9e3779b97f4a7c15u) + 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    return n > 0 ? (int64_t)(z % ((uint64_t)n + 1)) : 0;
+}
+
+static int64_t retry_backoff(struct retry_op *op)
+{
+    const struct zc_retry_config *cfg = &op->r->cfg;
+    unsigned doublings = ZC_MIN(op->rounds - 1, 30u);
+    int64_t most =
+        cfg->base_ns > cfg->cap_ns >> doublings ? cfg->cap_ns : cfg->base_ns << doublings;
+    return retry_random(op->r, most);
+}
+
+/* Is another attempt allowed after this failure? *delay_ns: when. */
+static bool retry_again(struct retry_op *op, int err, int64_t *delay_ns)
+{
+    struct retry *r = op->r;
+    int64_t now = zc_now_ns();
+    if (op->theirs || !zc_retry_useful(err) || atomic_load(&op->outer->cancelled))
+        return false;
+    if (op->got > op->got_before) {
+        op->attempts = op->rounds = 0;
+        op->since_ns = now;
+        if (op->got == op->outer_get->len)
+            return false; /* there is nothing left to ask for */
+    }
+    op->rounds++;
+    if (err != -ECONNREFUSED && err != -EHOSTUNREACH)
+        op->attempts++;
+    if (op->attempts >= r->cfg.attempts)
+        return false;
+    *delay_ns = retry_backoff(op);
+    return now + *delay_ns < retry_give_up_ns(op);
+}
+
+static void retry_ended(struct retry_op *op, int err)
+{
+    struct retry *r = op->r;
+    int64_t delay;
+    if (!retry_again(op, err, &delay)) {
+        if (atomic_load(&op->outer->cancelled) && zc_retry_useful(err))
+            err = -ECANCELED;
+        retry_fail(op, err);
+        return;
+    }
+    atomic_fetch_add_explicit(&r->be.stats->retries, 1, memory_order_relaxed);
+    pthread_mutex_lock(&r->lock);
+    op->waiting = true;
+    bool cancelled = atomic_load(&op->outer->cancelled);
+    pthread_mutex_unlock(&r->lock);
+    atomic_fetch_add(&op->refs, 1);
+    unsigned lane = atomic_fetch_add_explicit(&r->lane, 1, memory_order_relaxed);
+    if (zc_net_timer(r->net, lane, cancelled ? 0 : delay, retry_fire, op) < 0)
+        retry_fire(op, true);
+}
+
+static void retry_list_done(struct zc_list_req *in, int err, const struct zc_entry *entries,
+                            size_t n, const char *next_token, unsigned skipped)
+{
+    struct retry_op *op = zc_container_of(in, struct retry_op, in.list);
+    if (err < 0) {
+        retry_ended(op, err);
+        return;
+    }
+    retry_leave(op);
+    op->outer_list->done(op->outer_list, 0, entries, n, next_token, skipped);
+    retry_unref(op);
+}
+
+static void retry_stat_done(struct zc_stat_req *in, int err, const struct zc_attr *attr)
+{
+    struct retry_op *op = zc_container_of(in, struct retry_op, in.stat);
+    if (err < 0) {
+        retry_ended(op, err);
+        return;
+    }
+    retry_leave(op);
+    op->outer_stat->done(op->outer_stat, 0, attr);
+    retry_unref(op);
+}
+
+static int retry_get_data(struct zc_get_req *in, const void *p, size_t n)
+{
+    struct retry_op *op = zc_container_of(in, struct retry_op, in.get);
+    op->got += n;
+    op->theirs = op->outer_get->data(op->outer_get, p, n);
+    return op->theirs;
+}
+
+static void retry_get_done(struct zc_get_req *in, int err)
+{
+    struct retry_op *op = zc_container_of(in, struct retry_op, in.get);
+    if (err < 0) {
+        retry_ended(op, err);
+        return;
+    }
+    retry_leave(op);
+    op->outer_get->done(op->outer_get, 0);
+    retry_unref(op);
+}
+
+/* ---- the op table ---- */
+
+static struct retry_op *retry_begin(struct retry *r, enum retry_kind kind, struct zc_req *outer)
+{
+    struct retry_op *op = calloc(1, sizeof(*op));
+    if (!op) {
+        zc_error_set(&outer->err, -ENOMEM, "%s: out of memory", r->be.url);
+        return NULL;
+    }
+    op->r = r;
+    op->kind = kind;
+    atomic_store_explicit(&op->refs, 1, memory_order_relaxed);
+    op->outer = outer;
+    op->since_ns = zc_now_ns();
+    op->in.base.prio = outer->prio;
+    return op;
+}
+
+/* From here on a cancel finds it. */
+static void retry_go(struct retry_op *op)
+{
+    pthread_mutex_lock(&op->r->lock);
+    op->outer->priv[op->r->be.layer] = op;
+    if (atomic_load(&op->outer->cancelled))
+        atomic_store(&op->in.base.cancelled, true);
+    pthread_mutex_unlock(&op->r->lock);
+    retry_submit(op);
+}
+
+static void retry_op_list(struct zc_backend *be, struct zc_list_req *req)
+{
+    struct retry_op *op = retry_begin(retry_of(be), RETRY_LIST, &req->base);
+    if (!op) {
+        req->done(req, -ENOMEM, NULL, 0, NULL, 0);
+        return;
+    }
+    op->outer_list = req;
+    op->in.list.path = req->path;
+    op->in.list.token = req->token;
+    op->in.list.max = req->max;
+    op->in.list.done = retry_list_done;
+    retry_go(op);
+}
+
+static void retry_op_stat(struct zc_backend *be, struct zc_stat_req *req)
+{
+    struct retry_op *op = retry_begin(retry_of(be), RETRY_STAT, &req->base);
+    if (!op) {
+        req->done(req, -ENOMEM, NULL);
+        return;
+    }
+    op->outer_stat = req;
+    op->in.stat.path = req->path;
+    op->in.stat.done = retry_stat_done;
+    retry_go(op);
+}
+
+static void retry_op_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    struct retry_op *op = retry_begin(retry_of(be), RETRY_GET, &req->base);
+    if (!op) {
+        req->done(req, -ENOMEM);
+        return;
+    }
+    op->outer_get = req;
+    op->in.get.path = req->path;
+    op->in.get.version = req->version;
+    op->in.get.lane = req->lane;
+    op->in.get.data = retry_get_data;
+    op->in.get.done = retry_get_done;
+    retry_go(op);
+}
+
+static void retry_op_cancel(struct zc_backend *be, struct zc_req *req)
+{
+    struct retry *r = retry_of(be);
+    pthread_mutex_lock(&r->lock);
+    struct retry_op *op = req->priv[be->layer];
+    bool waiting = op && op->waiting;
+    if (op)
+        atomic_fetch_add(&op->refs, 1);
+    pthread_mutex_unlock(&r->lock);
+    if (!op)
+        return;
+    if (!waiting)
+        zc_backend_cancel(r->inner, &op->in.base);
+    else if (zc_net_timer(r->net, 0, 0, retry_fire, op) == 0)
+        return; /* the timer has our reference */
+    retry_unref(op);
+}
+
+/* A wrong endpoint must not take a minute to show itself. */
+static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
+{
+    struct retry *r = retry_of(be);
+    int e = -EAGAIN;
+    for (int i = 0; i < RETRY_PROBES && zc_retry_useful(e); i++) {
+        if (i) {
+            struct timespec ts = {.tv_sec = i == 1 ? 0 : 1,
+                                  .tv_nsec = i == 1 ? 250 * ZC_NS_PER_MS : 0};
+            nanosleep(&ts, NULL);
+            atomic_fetch_add_explicit(&be->stats->retries, 1, memory_order_relaxed);
+        }
+        e = zc_backend_probe(r->inner, err);
+    }
+    return e;
+}
+
+static void retry_op_free(struct zc_backend *be)
+{
+    struct retry *r = retry_of(be);
+    zc_backend_free(r->inner);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+static const struct zc_backend_ops retry_ops = {
+    .name = "retry",
+    .probe = retry_op_probe,
+    .list = retry_op_list,
+    .stat = retry_op_stat,
+    .get = retry_op_get,
+    .cancel = retry_op_cancel,
+    .free = retry_op_free,
+};
+
+int zc_retry_new(struct zc_backend *inner, struct zc_net *net, const struct zc_retry_config *cfg,
+                 struct zc_backend **out)
+{
+    struct retry *r = calloc(1, sizeof(*r));
+    if (!r)
+        return -ENOMEM;
+    assert(inner->layer + 1 < ZC_LAYERS);
+    r->be = *inner;
+    r->be.ops = &retry_ops;
+    r->be.layer = inner->layer + 1;
+    r->inner = inner;
+    r->net = net;
+    r->cfg.attempts = cfg->attempts ? cfg->attempts : 10;
+    r->cfg.base_ns = cfg->base_ns ? cfg->base_ns : 50 * ZC_NS_PER_MS;
+    r->cfg.cap_ns = cfg->cap_ns ? cfg->cap_ns : 5 * ZC_NS_PER_S;
+    r->cfg.deadline_ns = cfg->deadline_ns ? cfg->deadline_ns : 60 * ZC_NS_PER_S;
+    r->seed =
+        (uint64_t)zc_wall_ns() ^ (uint64_t)(uintptr_t)r; /* so that nodes do not wait in step */
+    pthread_mutex_init(&r->lock, NULL);
+    *out = &r->be;
+    return 0;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of providers, the keys of the moment, and renewing them. */
+#include "backend/s3_cred.h"
+
+#include "base/list.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CRED_EARLY_NS                                                                              \
+    (300 * ZC_NS_PER_S)                  /* keys are renewed when so little of their life is left */
+#define CRED_AGAIN_NS (10 * ZC_NS_PER_S) /* and not tried again sooner than this */
+
+struct cred_waiter {
+    struct zc_list link;
+    s3_creds_fn *fn;
+    void *arg;
+};
+
+struct s3_creds {
+    struct s3_provider **providers;
+    size_t n;
+    pthread_mutex_t lock; /* all below; not held while a provider loads or a waiter is called */
+    struct s3_keys *keys;
+    struct s3_provider *from; /* gave them */
+    struct zc_list waiters;
+    bool renewing;
+    unsigned threads; /* that renew, or still call waiters */
+    pthread_cond_t idle;
+    int64_t tried_ns; /* the last renewal */
+};
+
+/* ---- keys ---- */
+
+struct s3_keys *s3_keys_new(const char *id, const char *secret, const char *token,
+                            int64_t expires_ns, const char *source)
+{
+    struct s3_keys *k = calloc(1, sizeof(*k));
+    if (!k)
+        return NULL;
+    atomic_store(&k->refs, 1);
+    pthread_mutex_init(&k->lock, NULL);
+    k->id = strdup(id);
+    k->secret = strdup(secret);
+    k->token = token && token[0] ? strdup(token) : NULL;
+    k->source = strdup(source);
+    k->expires_ns = expires_ns;
+    if (!k->id || !k->secret || !k->source || (token && token[0] && !k->token)) {
+        s3_keys_unref(k);
+        return NULL;
+    }
+    return k;
+}
+
+void s3_keys_unref(struct s3_keys *k)
+{
+    if (!k || atomic_fetch_sub(&k->refs, 1) != 1)
+        return;
+    if (k->secret)
+        OPENSSL_cleanse(k->secret, strlen(k->secret));
+    OPENSSL_cleanse(k->signing, sizeof(k->signing));
+    free(k->id);
+    free(k->secret);
+    free(k->token);
+    free(k->source);
+    pthread_mutex_destroy(&k->lock);
+    free(k);
+}
+
+int s3_keys_signing(struct s3_keys *k, const char *date, const char *region,
+                    uint8_t out[S3_SHA256_BYTES])
+{
+    char scope[sizeof(k->scope)];
+    int n = snprintf(scope, sizeof(scope), "%.8s/%s", date, region);
+    if (n < 0 || (size_t)n >= sizeof(scope))
+        return -EINVAL;
+    pthread_mutex_lock(&k->lock);
+    bool hit = strcmp(k->scope, scope) == 0;
+    if (hit)
+        memcpy(out, k->signing, S3_SHA256_BYTES);
+    pthread_mutex_unlock(&k->lock);
+    if (hit)
+        return 0;
+    int r = s3_sign_key(k->secret, date, region, "s3", out);
+    if (r == 0) {
+        pthread_mutex_lock(&k->lock);
+        memcpy(k->signing, out, S3_SHA256_BYTES);
+        memcpy(k->scope, scope, sizeof(scope));
+        pthread_mutex_unlock(&k->lock);
+    }
+    return r;
+}
+
+/* ---- the list ---- */
+
+int s3_creds_new(struct s3_provider **providers, size_t n, struct s3_creds **out)
+{
+    struct s3_creds *c = calloc(1, sizeof(*c));
+    struct s3_provider **list = calloc(n + 1, sizeof(*list));
+    if (!c || !list) {
+        free(c);
+        free(list);
+        return -ENOMEM;
+    }
+    memcpy(list, providers, n * sizeof(*list));
+    c->providers = list;
+    c->n = n;
+    zc_list_init(&c->waiters);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->idle, NULL);
+    *out = c;
+    return 0;
+}
+
+static int cred_ask(struct s3_creds *c, struct s3_keys **keys, struct s3_provider **from,
+                    struct zc_error *err)
+{
+    char words[sizeof(err->text)] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        struct zc_error why = {0};
+        int r = c->providers[i]->load(c->providers[i], keys, &why);
+        if (r == 0) {
+            *from = c->providers[i];
+            return 0;
+        }
+        if (r != -ENOENT)
+            return zc_error_set(err, r, "%s", why.text);
+        if (used < sizeof(words)) {
+            int n = snprintf(words + used, sizeof(words) - used, "%s%s: %s", used ? "; " : "",
+                             c->providers[i]->name, why.text);
+            used += n > 0 ? (size_t)n : 0;
+        }
+    }
+    return zc_error_set(
+        err, -EACCES,
+        "no AWS credentials found (%s). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a "
+        "profile with --profile, or pass --no-sign-request for a public bucket",
+        words);
+}
+
+int s3_creds_load(struct s3_creds *c, struct zc_error *err)
+{
+    struct s3_keys *keys = NULL;
+    struct s3_provider *from = NULL;
+    int r = c->n ? cred_ask(c, &keys, &from, err) : 0;
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&c->lock);
+    struct s3_keys *old = c->keys;
+    c->keys = keys;
+    c->from = from;
+    pthread_mutex_unlock(&c->lock);
+    s3_keys_unref(old);
+    return 0;
+}
+
+/* ---- renewing ---- */
+
+static void cred_wake(struct zc_list *waiters, bool newer)
+{
+    for (struct zc_list *it; (it = zc_list_pop_front(waiters));) {
+        struct cred_waiter *w = zc_list_entry(it, struct cred_waiter, link);
+        w->fn(w->arg, newer);
+        free(w);
+    }
+}
+
+static void *cred_thread(void *arg)
+{
+    struct s3_creds *c = arg;
+    struct zc_list ready = ZC_LIST_INIT(ready);
+    struct zc_error err = {0};
+    int r = s3_creds_load(c, &err);
+    if (r < 0)
+        zc_warn("credentials could not be renewed: %s", err.text);
+    pthread_mutex_lock(&c->lock);
+    zc_list_splice(&ready, &c->waiters);
+    c->renewing = false;
+    pthread_mutex_unlock(&c->lock);
+    cred_wake(&ready, r == 0);
+    pthread_mutex_lock(&c->lock);
+    if (--c->threads == 0)
+        pthread_cond_broadcast(&c->idle);
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+/* Locked. Starts a renewal unless one is under way. */
+static int cred_start(struct s3_creds *c)
+{
+    pthread_t thread;
+    pthread_attr_t attr;
+    sigset_t all, old;
+    if (c->renewing)
+        return 0;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int r = pthread_create(&thread, &attr, cred_thread, c);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    c->renewing = r == 0;
+    c->threads += r == 0;
+    c->tried_ns = zc_now_ns();
+    return -r;
+}
+
+struct s3_keys *s3_creds_get(struct s3_creds *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct s3_keys *k = c->keys;
+    if (k) {
+        atomic_fetch_add(&k->refs, 1);
+        if (k->expires_ns && k->expires_ns - zc_wall_ns() < CRED_EARLY_NS &&
+            zc_now_ns() - c->tried_ns > CRED_AGAIN_NS)
+            cred_start(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return k;
+}
+
+void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *fn, void *arg)
+{
+    struct cred_waiter *w = malloc(sizeof(*w));
+    pthread_mutex_lock(&c->lock);
+    bool newer = c->keys && c->keys != old;
+    /* Keys that never expire by themselves are worth asking for again only when their place has
+     * changed. */
+    bool can =
+        c->from && ((c->from->changed && c->from->changed(c->from)) || (old && old->expires_ns));
+    bool wait = !newer && w && (c->renewing || (can && cred_start(c) == 0));
+    if (wait) {
+        *w = (struct cred_waiter){.fn = fn, .arg = arg};
+        zc_list_push_back(&c->waiters, &w->link);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (!wait) {
+        free(w);
+        fn(arg, newer);
+    }
+}
+
+void s3_creds_free(struct s3_creds *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    while (c->threads)
+        pthread_cond_wait(&c->idle, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    for (size_t i = 0; i < c->n; i++)
+        c->providers[i]->free(c->providers[i]);
+    free(c->providers);
+    s3_keys_unref(c->keys);
+    pthread_cond_destroy(&c->idle);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+/* ---- the environment ---- */
+
+static int cred_env_load(struct s3_provider *p, struct s3_keys **out, struct zc_error *why)
+{
+    const char *id = getenv("AWS_ACCESS_KEY_ID"), *secret = getenv("AWS_SECRET_ACCESS_KEY");
+    if (!id || !id[0])
+        return zc_error_set(why, -ENOENT, "AWS_ACCESS_KEY_ID is not set");
+    if (!secret || !secret[0])
+        return zc_error_set(
+            why, -EINVAL,
+            "AWS_ACCESS_KEY_ID is set in the environment but AWS_SECRET_ACCESS_KEY is not");
+    *out = s3_keys_new(id, secret, getenv("AWS_SESSION_TOKEN"), 0,
+                       "the environment (AWS_ACCESS_KEY_ID)");
+    return *out ? 0 : zc_error_set(why, -ENOMEM, "out of memory");
+}
+
+static void cred_env_free(struct s3_provider *p)
+{
+    free(p);
+}
+
+struct s3_provider *s3_provider_env(void)
+{
+    struct s3_provider *p = calloc(1, sizeof(*p));
+    if (p)
+        *p = (struct s3_provider){
+            .name = "environment", .load = cred_env_load, .free = cred_env_free};
+    return p;
+}
