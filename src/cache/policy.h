@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which cached object goes when room is needed: one interface, so that policies can be compared and
- * replaced. A policy orders entries that it does not own; it knows an entry by a slot number that the
- * caller gives out (dense, reused) and by its 64-bit key, and keeps its own arrays beside.
+ * replaced. A policy orders entries that it does not own; it knows an entry by a slot number that
+ * the caller gives out (dense, reused) and by its 64-bit key, and keeps its own arrays beside.
  *
- * Not synchronised: the cache calls it under its own lock. No call blocks or fails, but for add's -ENOMEM.
+ * Not synchronised: the cache calls it under its own lock. No call blocks or fails, but for add's
+ * -ENOMEM.
  */
 #ifndef ZC_CACHE_POLICY_H
 #define ZC_CACHE_POLICY_H
@@ -18,8 +19,8 @@ int zc_policy_new(uint64_t capacity, struct zc_policy **out);
 void zc_policy_free(struct zc_policy *p);
 void zc_policy_set_capacity(struct zc_policy *p, uint64_t capacity);
 
-/* A new resident. key: what the object is called over evictions (its history is kept under this name).
-   0 or -ENOMEM. */
+/* A new resident. key: what the object is called over evictions (its history is kept under this
+   name). 0 or -ENOMEM. */
 int zc_policy_add(struct zc_policy *p, uint32_t slot, uint64_t key, uint64_t bytes);
 /* The resident grew or shrank. */
 void zc_policy_resize(struct zc_policy *p, uint32_t slot, uint64_t bytes);
@@ -28,9 +29,11 @@ void zc_policy_touch(struct zc_policy *p, uint32_t slot);
 /* Gone, for whatever reason. */
 void zc_policy_remove(struct zc_policy *p, uint32_t slot);
 
-/* The best resident to evict now, or UINT32_MAX when all are refused. may_evict(user, slot) says no to what
-   is open or in flight; such a one is passed over and keeps its place. The caller evicts it and calls
-   zc_policy_remove. */
-uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot), void *user);
+/* The best resident to evict now, or UINT32_MAX. may_evict(user, slot) says no to what is open or
+   in flight; such a one is passed over and keeps its place. The number of questions in one call is
+   bounded (about 2,000): when all were answered no, the result is UINT32_MAX, and the next call
+   goes on behind them. The caller evicts it and calls zc_policy_remove. */
+uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
+                          void *user);
 
 #endif
