@@ -39,7 +39,8 @@ struct dir_job {
 
 void dir_ended(struct dir_src *src, int err)
 {
-    if (err < 0 && err != -ENOENT && err != -ECANCELED)
+    /* What may be tried again is counted by who gives up. */
+    if (err == -EACCES || err == -EIO)
         atomic_fetch_add(&src->stats.errors, 1);
     atomic_fetch_sub(&src->stats.in_flight, 1);
 }

@@ -67,7 +67,7 @@ void dir_attr(const struct stat *st, const char *version, struct zc_attr *out);
 /* System's errno (negative) -> backend.h's, with words for `path`. */
 int dir_fail(struct dir_src *src, struct zc_error *e, const char *path, int err);
 
-/* Before done(): what the counters say of it. No such object is an answer, not an error. */
+/* Before done(): what the counters say of it. */
 void dir_ended(struct dir_src *src, int err);
 void dir_list_run(struct dir_worker *w, struct zc_list_req *req);
 void dir_cursor_free(struct dir_cursor *c);
