@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HDFS over WebHDFS as a source: NameNodes and DataNodes over HTTP, or an HttpFS gateway.
+ *
+ * A file is pinned as "fileId:mtime:length" and read by its inode (/.reserved/.inodes/fileId), so
+ * that a file that took over its name can never be read in its place. A gateway that tells no file
+ * ids is read by name, in pieces that are held back until a look at the file has shown that it is
+ * still the same.
+ */
+#ifndef ZC_BACKEND_HDFS_H
+#define ZC_BACKEND_HDFS_H
+
+#include "backend/backend.h"
+
+struct zc_net;
+
+enum zc_hdfs_scheme {
+    ZC_HDFS_HDFS,     /* hdfs://: nameservice or NameNode, resolved by Hadoop's configuration */
+    ZC_HDFS_WEBHDFS,  /* webhdfs://: address of HTTP */
+    ZC_HDFS_SWEBHDFS, /* swebhdfs://: the same with TLS */
+};
+
+struct zc_hdfs_config {
+    enum zc_hdfs_scheme scheme;
+    const char *authority; /* "host[:port]", several with commas, a nameservice, or "" with hdfs:
+                              fs.defaultFS */
+    const char *path;      /* "" or "a/b", no slash at either end */
+    const char
+        *conf_dir; /* folder of core-site.xml and hdfs-site.xml; NULL: HADOOP_CONF_DIR, else none */
+    const char *user;       /* without Kerberos; NULL: HADOOP_USER_NAME, else who runs this */
+    const char *keytab;     /* Kerberos: log in from it; NULL: the ticket cache */
+    const char *principal;  /* Kerberos: log in as; NULL: what keytab or ticket cache has first */
+    const char *token_file; /* a delegation token; NULL: HADOOP_TOKEN_FILE_LOCATION, else none */
+    const char *ca_bundle;  /* TLS: authorities to trust; NULL: the system's */
+    bool no_verify_ssl;
+};
+
+/* -EINVAL and the like with words: an authority that is none, configuration that cannot be read.
+   Does not reach for the network; probe() does. */
+int zc_hdfs_new(struct zc_net *net, const struct zc_hdfs_config *cfg, struct zc_backend **out,
+                struct zc_error *err);
+
+#endif

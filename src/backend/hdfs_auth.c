@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who we are: a name that is believed (simple), or a delegation token.
+ *
+ * A NameNode makes a token, and writes it to its log, for each request that comes with a Kerberos
+ * login, and DataNodes take nothing but tokens. So one token is obtained, by one login, and goes
+ * with every request; it is renewed while it is in use, and replaced when renewing does not help or
+ * a server does not take it any more. A source that was not told of Kerberos learns of it by the
+ * first 401.
+ *
+ * Logins block on the KDC and run on the worker. The struct is shared with that job, since the KDC
+ * may keep it longer than the source lives.
+ */
+#include "backend/hdfs_priv.h"
+#include "backend/hdfs_token.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AUTH_HTTP_NS (15 * ZC_NS_PER_S)
+#define AUTH_AGAIN_NS (1 * ZC_NS_PER_S)    /* a login that failed is not tried again for so long */
+#define AUTH_RENEW_NS (3600 * ZC_NS_PER_S) /* when the server does not say how long a token lives  \
+                                            */
+#define AUTH_LATER_NS (10 * ZC_NS_PER_S)   /* after a renewal that failed */
+
+struct hdfs_auth {
+    struct hdfs *h;   /* not to be touched once dead */
+    char *user_query; /* "&user.name=..." */
+    char *keytab, *principal, *cache, *token_file;
+
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t cond;
+    unsigned refs;
+    bool kerberos, busy, dead;
+    char *token;
+    uint64_t gen;        /* of the token; the first is 1 */
+    int64_t renew_at_ns; /* the token is renewed from here on */
+    int64_t life_ns;     /* that it had when it was new */
+    struct zc_list waiters;
+    int64_t failed_ns; /* when a login failed last; 0: none did */
+    struct zc_error why;
+    struct hdfs_job job;
+    struct zc_http *http; /* of the job */
+};
+
+static void auth_unref(struct hdfs_auth *a)
+{
+    pthread_mutex_lock(&a->lock);
+    bool last = --a->refs == 0;
+    pthread_mutex_unlock(&a->lock);
+    if (!last)
+        return;
+    free(a->user_query);
+    free(a->keytab);
+    free(a->principal);
+    free(a->cache);
+    free(a->token_file);
+    free(a->token);
+    pthread_cond_destroy(&a->cond);
+    pthread_mutex_destroy(&a->lock);
+    free(a);
+}
+
+/* ---- HTTP, waited for ---- */
+
+struct auth_http {
+    struct zc_http http;
+    struct hdfs_auth *a;
+    struct zc_buf body;
+    int err;
+};
+
+static int auth_http_data(struct zc_http *http, const void *p, size_t n)
+{
+    struct auth_http *x = zc_container_of(http, struct auth_http, http);
+    return zc_buf_add(&x->body, p, n) < 0 ? -EBADMSG : 0;
+}
+
+static void auth_http_done(struct zc_http *http, int err)
+{
+    struct auth_http *x = zc_container_of(http, struct auth_http, http);
+    pthread_mutex_lock(&x->a->lock);
+    x->err = err;
+    x->a->http = NULL;
+    pthread_cond_broadcast(&x->a->cond);
+    pthread_mutex_unlock(&x->a->lock);
+}
+
+/* -ECANCELED once the source goes away. */
+static int auth_http_run(struct auth_http *x)
+{
+    struct hdfs_auth *a = x->a;
+    pthread_mutex_lock(&a->lock);
+    if (a->dead) {
+        pthread_mutex_unlock(&a->lock);
+        return -ECANCELED;
+    }
+    atomic_fetch_add(&a->h->stats.others, 1);
+    a->http = &x->http;
+    int r = zc_net_start(a->h->net, &x->http);
+    if (r < 0)
+        a->http = NULL;
+    while (a->http)
+        pthread_cond_wait(&a->cond, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+    return r < 0 ? r : x->err;
+}
+
+/* One request with a Kerberos login; the body of a success. */
+static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const char *query,
+                    struct zc_buf *body, struct zc_error *err)
+{
+    zc_autofree char *header = NULL, *host = NULL, *url = NULL, *name = NULL;
+    struct hdfs_login login = {.keytab = a->keytab, .principal = a->principal, .cache = a->cache};
+    pthread_mutex_lock(&a->lock);
+    bool dead = a->dead;
+    if (!dead) {
+        host = strdup(a->h->target.nn[nn].host);
+        name = strdup(a->h->target.nn[nn].name);
+        if (asprintf(&url, "%s/webhdfs/v1/?%s", a->h->target.nn[nn].url, query) < 0)
+            url = NULL;
+    }
+    pthread_mutex_unlock(&a->lock);
+    if (dead)
+        return -ECANCELED;
+    if (!host || !url || !name)
+        return zc_error_set(err, -ENOMEM, "out of memory");
+    int r = hdfs_gss_negotiate(&login, host, &header, err);
+    if (r < 0)
+        return r;
+    const char *headers[] = {header, NULL};
+    struct auth_http x = {
+        .a = a,
+        .body = {.max = 1 << 20},
+        .http =
+            {
+                .method = method,
+                .url = url,
+                .headers = headers,
+                .tls = &a->h->tls,
+                .deadline_ns = zc_now_ns() + AUTH_HTTP_NS,
+                .data = auth_http_data,
+                .done = auth_http_done,
+            },
+    };
+    r = auth_http_run(&x);
+    if (r < 0) {
+        zc_error_set(err, r, "%s: %s", name, x.http.why[0] ? x.http.why : strerror(-r));
+    } else if (x.http.status != 200) {
+        struct hdfs_fault f;
+        hdfs_fault_of(x.http.status, x.body.p, x.body.len, &f);
+        r = x.http.status == 401
+                ? zc_error_set(err, -EACCES,
+                               "%s does not take the Kerberos login (HTTP status 401)", name)
+                : zc_error_set(err, f.err, "%s: %s", name, f.text);
+    } else {
+        *body = x.body;
+        x.body = (struct zc_buf){0};
+    }
+    explicit_bzero(header, strlen(header));
+    zc_buf_free(&x.body);
+    return r;
+}
+
+/* Each NameNode once, beginning with the one that answered last. */
+static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *query,
+                        struct zc_buf *body, struct zc_error *err)
+{
+    int r = -EACCES;
+    size_t n, first;
+    struct zc_error one, said = {0};
+    pthread_mutex_lock(&a->lock);
+    bool dead = a->dead;
+    n = dead ? 0 : a->h->target.n;
+    first = dead ? 0 : atomic_load(&a->h->active);
+    pthread_mutex_unlock(&a->lock);
+    for (size_t i = 0; i < n; i++) {
+        r = auth_ask(a, (first + i) % n, method, query, body, &one);
+        if (r == 0 || r == -ECANCELED)
+            return r;
+        if (!said.text[0])
+            said = one;
+        else if (strlen(said.text) + strlen(one.text) + 3 < sizeof(said.text))
+            strcat(strcat(said.text, "; "), one.text);
+    }
+    if (err) {
+        *err = said;
+        err->code = r;
+    }
+    return dead ? -ECANCELED : r;
+}
+
+/* ---- tokens ---- */
+
+/* How long the token lives, from the server's word for when it ends. */
+static int64_t auth_lifetime(const struct zc_buf *body)
+{
+    int64_t ms;
+    if (hdfs_json_long(body->p, body->len, &ms) < 0)
+        return 0;
+    return ms * ZC_NS_PER_MS - zc_wall_ns();
+}
+
+static int auth_renew(struct hdfs_auth *a, const char *token, int64_t *life_ns,
+                      struct zc_error *err)
+{
+    zc_autobuf struct zc_buf query = {0}, body = {0};
+    zc_buf_adds(&query, "op=RENEWDELEGATIONTOKEN&token=");
+    if (zc_buf_adds(&query, token) < 0)
+        return -ENOMEM;
+    int r = auth_ask_any(a, "PUT", query.p, &body, err);
+    if (r == 0)
+        *life_ns = auth_lifetime(&body);
+    return r;
+}
+
+static int auth_obtain(struct hdfs_auth *a, char **token, int64_t *life_ns, struct zc_error *err)
+{
+    zc_autobuf struct zc_buf body = {0};
+    int r = auth_ask_any(a, "GET", "op=GETDELEGATIONTOKEN", &body, err);
+    if (r < 0)
+        return r;
+    r = hdfs_json_token(body.p, body.len, token);
+    if (r < 0)
+        return zc_error_set(err, r, "the NameNode gave no delegation token");
+    /* Renewing at once is how one learns how long it lives. A gateway may refuse: then it is
+     * guessed. */
+    if (auth_renew(a, *token, life_ns, NULL) < 0)
+        *life_ns = 0;
+    return 0;
+}
+
+static int auth_read_file(const char *path, char **token, struct zc_error *err)
+{
+    char buf[65536];
+    zc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf));
+    if (n < 0)
+        return zc_error_set(err, -EACCES, "the token file %.300s cannot be read: %s", path,
+                            strerror(errno));
+    int r = hdfs_token_parse(buf, (size_t)n, token);
+    explicit_bzero(buf, (size_t)n);
+    if (r == -ENOENT)
+        return zc_error_set(err, -EACCES, "the token file %.300s has no delegation token of HDFS",
+                            path);
+    if (r < 0)
+        return zc_error_set(err, -EACCES,
+                            "the token file %.300s is not one that can be read: neither Hadoop's "
+                            "(version 0) nor the text of a token",
+                            path);
+    return 0;
+}
+
+/* ---- the job ---- */
+
+/* Locked. */
+static void auth_take_token(struct hdfs_auth *a, char *token, int64_t life_ns)
+{
+    if (a->token) {
+        explicit_bzero(a->token, strlen(a->token));
+        free(a->token);
+    }
+    a->token = token;
+    a->gen++;
+    a->life_ns = life_ns;
+    a->renew_at_ns = zc_now_ns() + (life_ns > 0 ? life_ns / 4 * 3 : AUTH_RENEW_NS);
+    a->failed_ns = 0;
+}
+
+static void auth_run(struct hdfs_job *job)
+{
+    struct hdfs_auth *a = zc_container_of(job, struct hdfs_auth, job);
+    struct zc_error err = {0};
+    zc_autofree char *old = NULL;
+    char *token = NULL;
+    int64_t life_ns = 0;
+    uint64_t gen;
+    int64_t life_new;
+    bool kept = false;
+    int r;
+
+    pthread_mutex_lock(&a->lock);
+    old = a->token ? strdup(a->token) : NULL;
+    gen = a->gen;
+    life_new = a->life_ns;
+    pthread_mutex_unlock(&a->lock);
+
+    if (a->token_file) {
+        /* It may be replaced in its file by who put it there: looked at now and then. */
+        r = auth_read_file(a->token_file, &token, &err);
+    } else {
+        /* A renewal that gains little means that the token comes to its end. */
+        if (old && auth_renew(a, old, &life_ns, NULL) == 0 && life_ns > life_new / 2) {
+            r = 0;
+            kept = true;
+        } else {
+            r = auth_obtain(a, &token, &life_ns, &err);
+        }
+    }
+    struct zc_list waiters = ZC_LIST_INIT(waiters);
+    pthread_mutex_lock(&a->lock);
+    if (r == 0 && kept && a->gen == gen && a->token) {
+        a->renew_at_ns = zc_now_ns() + life_ns / 4 * 3;
+    } else if (r == 0 && token) {
+        auth_take_token(a, zc_steal_ptr(&token), life_ns);
+    } else if (a->token) {
+        a->renew_at_ns = zc_now_ns() + AUTH_LATER_NS;
+    }
+    if (r < 0) {
+        a->why = err;
+        a->failed_ns = zc_now_ns();
+    }
+    bool quiet = a->dead;
+    a->busy = false;
+    zc_list_splice(&waiters, &a->waiters);
+    zc_list_for_each (it, &waiters)
+        zc_list_entry(it, struct hdfs_wait, link)->queued = false;
+    pthread_mutex_unlock(&a->lock);
+    if (r < 0 && !quiet)
+        zc_warn("%s", err.text);
+    for (struct zc_list *it; (it = zc_list_pop_front(&waiters));) {
+        struct hdfs_wait *w = zc_list_entry(it, struct hdfs_wait, link);
+        w->done(w, r);
+    }
+    if (token) {
+        explicit_bzero(token, strlen(token));
+        free(token);
+    }
+    if (old)
+        explicit_bzero(old, strlen(old));
+    auth_unref(a);
+}
+
+/* Locked. */
+static int auth_start(struct hdfs_auth *a)
+{
+    if (a->busy)
+        return 0;
+    a->job.run = auth_run;
+    a->refs++;
+    a->busy = true;
+    int r = hdfs_worker_post(a->h->worker, &a->job);
+    if (r < 0) {
+        a->refs--;
+        a->busy = false;
+    }
+    return r;
+}
+
+/* ---- for requests ---- */
+
+int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w, uint64_t *gen)
+{
+    int r = 1;
+    pthread_mutex_lock(&a->lock);
+    if (!a->kerberos && !a->token_file) {
+        *gen = 0;
+        if (zc_buf_adds(url, a->user_query) < 0)
+            r = -ENOMEM;
+    } else if (a->token) {
+        if (zc_now_ns() >= a->renew_at_ns)
+            auth_start(a);
+        *gen = a->gen;
+        if (zc_buf_adds(url, "&delegation=") < 0 || zc_buf_adds(url, a->token) < 0)
+            r = -ENOMEM;
+    } else if (a->failed_ns && zc_now_ns() - a->failed_ns < AUTH_AGAIN_NS) {
+        r = -EACCES;
+    } else {
+        r = auth_start(a);
+        if (r == 0) {
+            zc_list_push_back(&a->waiters, &w->link);
+            w->queued = true;
+        }
+    }
+    pthread_mutex_unlock(&a->lock);
+    return r;
+}
+
+void hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen)
+{
+    pthread_mutex_lock(&a->lock);
+    if (gen == 0) {
+        a->kerberos = true;
+    } else if (gen == a->gen && a->token) {
+        zc_info("%s: a delegation token is not taken any more; another one is obtained",
+                a->h->be.url);
+        explicit_bzero(a->token, strlen(a->token));
+        free(a->token);
+        a->token = NULL;
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
+bool hdfs_auth_forget(struct hdfs_auth *a, struct hdfs_wait *w)
+{
+    pthread_mutex_lock(&a->lock);
+    bool queued = w->queued;
+    if (queued) {
+        zc_list_del(&w->link);
+        w->queued = false;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return queued;
+}
+
+void hdfs_auth_why(struct hdfs_auth *a, struct zc_error *out)
+{
+    pthread_mutex_lock(&a->lock);
+    if (a->failed_ns)
+        *out = a->why;
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* ---- life ---- */
+
+static char *auth_user(const struct zc_hdfs_config *cfg)
+{
+    struct passwd p, *found = NULL;
+    char buf[4096], number[16];
+    const char *user = cfg->user ? cfg->user : getenv("HADOOP_USER_NAME");
+    if (!user || !*user) {
+        if (getpwuid_r(geteuid(), &p, buf, sizeof(buf), &found) == 0 && found) {
+            user = found->pw_name;
+        } else {
+            snprintf(number, sizeof(number), "%u", (unsigned)geteuid());
+            user = number;
+        }
+    }
+    zc_autobuf struct zc_buf b = {0};
+    zc_buf_adds(&b, "&user.name=");
+    zc_buf_add_urlenc(&b, user, strlen(user), false);
+    return zc_buf_steal(&b);
+}
+
+int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_auth **out,
+                  struct zc_error *err)
+{
+    struct hdfs_auth *a = calloc(1, sizeof(*a));
+    if (!a)
+        return zc_error_set(err, -ENOMEM, "out of memory");
+    const char *token_file = cfg->token_file;
+    if (!token_file && !cfg->keytab && !cfg->principal && !cfg->user)
+        token_file = getenv("HADOOP_TOKEN_FILE_LOCATION");
+    a->h = h;
+    a->refs = 1;
+    a->kerberos = cfg->keytab || cfg->principal || (h->target.kerberos && !cfg->user);
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->cond, NULL);
+    zc_list_init(&a->waiters);
+    a->user_query = auth_user(cfg);
+    a->keytab = cfg->keytab ? strdup(cfg->keytab) : NULL;
+    a->principal = cfg->principal ? strdup(cfg->principal) : NULL;
+    a->token_file = token_file && *token_file ? strdup(token_file) : NULL;
+    if (asprintf(&a->cache, "MEMORY:zcache-%p", (void *)a) < 0)
+        a->cache = NULL;
+    if (!a->user_query || !a->cache || (cfg->keytab && !a->keytab) ||
+        (cfg->principal && !a->principal) || (token_file && *token_file && !a->token_file)) {
+        auth_unref(a);
+        return zc_error_set(err, -ENOMEM, "out of memory");
+    }
+    *out = a;
+    return 0;
+}
+
+void hdfs_auth_free(struct hdfs_auth *a)
+{
+    if (!a)
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->dead = true;
+    while (a->http) {
+        zc_net_cancel(a->h->net, a->http);
+        pthread_cond_wait(&a->cond, &a->lock);
+    }
+    pthread_mutex_unlock(&a->lock);
+    auth_unref(a);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One question to the NameNodes, and the ways of a request (op) that asks it.
+ *
+ * A question goes to the NameNode that answered last. One that is a standby, starts up, refuses the
+ * connection or is silent hands it to the next; when all have been asked, the question fails with
+ * what each of them said, and the retry wrapper asks again later, within the reader's deadline.
+ * Credentials that are not taken are replaced, and the same NameNode is asked again.
+ */
+#include "backend/hdfs_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CALL_AUTH_TRIES 2
+#define CALL_CONNECT_NS (4 * ZC_NS_PER_S) /* where there is another NameNode to ask */
+#define CALL_STALL_NS (10 * ZC_NS_PER_S)
+#define OP_DEADLINE_NS (60 * ZC_NS_PER_S) /* of requests that have none */
+
+/* ---- ops ---- */
+
+static void op_waited(struct hdfs_wait *w, int err)
+{
+    struct hdfs_op *op = zc_container_of(w, struct hdfs_op, wait);
+    struct hdfs *h = op->h;
+    pthread_mutex_lock(&h->lock);
+    op->waiting = false;
+    pthread_mutex_unlock(&h->lock);
+    op->resume(op, hdfs_op_cancelled(op) ? -ECANCELED : err);
+}
+
+void hdfs_op_init(struct hdfs_op *op, struct hdfs *h, struct zc_req *base, const char *path,
+                  unsigned lane)
+{
+    op->h = h;
+    op->base = base;
+    op->path = path;
+    op->lane = lane;
+    op->deadline_ns = base->deadline_ns ? base->deadline_ns : zc_now_ns() + OP_DEADLINE_NS;
+    op->wait.done = op_waited;
+    base->err.code = 0;
+    base->err.text[0] = 0;
+    pthread_mutex_lock(&h->lock);
+    base->priv[0] = op;
+    pthread_mutex_unlock(&h->lock);
+    atomic_fetch_add(&h->stats.in_flight, 1);
+}
+
+static void call_free(struct hdfs_call *c)
+{
+    free(c->path);
+    free(c->args);
+    free(c->location);
+    zc_buf_free(&c->body);
+    zc_buf_free(&c->said);
+    if (c->url.p)
+        explicit_bzero(c->url.p, c->url.len);
+    zc_buf_free(&c->url);
+}
+
+void hdfs_op_leave(struct hdfs_op *op)
+{
+    pthread_mutex_lock(&op->h->lock);
+    op->base->priv[0] = NULL;
+    pthread_mutex_unlock(&op->h->lock);
+}
+
+void hdfs_op_fini(struct hdfs_op *op)
+{
+    call_free(&op->call);
+}
+
+bool hdfs_op_cancelled(const struct hdfs_op *op)
+{
+    return atomic_load_explicit(&op->base->cancelled, memory_order_relaxed);
+}
+
+static void op_cancelled_waiting(void *arg, bool cancelled)
+{
+    struct hdfs_op *op = arg;
+    op->resume(op, -ECANCELED);
+}
+
+void hdfs_op_cancel(struct hdfs *h, struct zc_req *base)
+{
+    pthread_mutex_lock(&h->lock);
+    struct hdfs_op *op = base->priv[0];
+    if (op && op->http)
+        zc_net_cancel(h->net, op->http);
+    bool waiting = op && op->waiting;
+    if (waiting)
+        op->waiting = false;
+    pthread_mutex_unlock(&h->lock);
+    /* Its end may not come from here: the caller may hold locks. When its turn came meanwhile,
+       op_waited() is on its way. */
+    if (waiting && hdfs_auth_forget(h->auth, &op->wait) &&
+        zc_net_timer(h->net, op->lane, 0, op_cancelled_waiting, op) < 0)
+        op->resume(op, -ECANCELED);
+}
+
+int hdfs_op_start(struct hdfs_op *op, struct zc_http *http)
+{
+    struct hdfs *h = op->h;
+    int r = hdfs_op_cancelled(op) ? -ECANCELED : 0;
+    http->loop = op->lane;
+    http->tls = &h->tls;
+    http->deadline_ns = op->deadline_ns;
+    pthread_mutex_lock(&h->lock);
+    if (r == 0) {
+        op->http = http;
+        r = zc_net_start(h->net, http);
+        if (r < 0)
+            op->http = NULL;
+    }
+    pthread_mutex_unlock(&h->lock);
+    return r;
+}
+
+void hdfs_op_ended(struct hdfs_op *op)
+{
+    pthread_mutex_lock(&op->h->lock);
+    op->http = NULL;
+    pthread_mutex_unlock(&op->h->lock);
+}
+
+int hdfs_op_auth(struct hdfs_op *op, struct zc_buf *url, uint64_t *gen)
+{
+    struct hdfs *h = op->h;
+    if (hdfs_op_cancelled(op))
+        return -ECANCELED;
+    pthread_mutex_lock(&h->lock);
+    op->waiting = true;
+    pthread_mutex_unlock(&h->lock);
+    int r = hdfs_auth_query(h->auth, url, &op->wait, gen);
+    if (r == 0)
+        return 0; /* op may be gone already */
+    pthread_mutex_lock(&h->lock);
+    op->waiting = false;
+    pthread_mutex_unlock(&h->lock);
+    if (r == -EACCES)
+        hdfs_auth_why(h->auth, &op->base->err);
+    return r;
+}
+
+int hdfs_op_fail(struct hdfs_op *op, int err, const char *text)
+{
+    if (err < 0 && err != -ECANCELED && op->base->err.code == 0)
+        zc_error_set(&op->base->err, err, "%s%s%s: %s", op->h->be.url, *op->path ? "/" : "",
+                     op->path, text && *text ? text : strerror(-err));
+    return err;
+}
+
+/* ---- calls ---- */
+
+static void call_try(struct hdfs_op *op);
+
+static void call_finish(struct hdfs_op *op, int err)
+{
+    struct hdfs_call *c = &op->call;
+    if (err == 0)
+        atomic_store_explicit(&op->h->active, c->nn, memory_order_relaxed);
+    c->done(op, err);
+}
+
+/* What a NameNode said, for when all of them fail; a cause that names itself outweighs "try again".
+ */
+static void call_note(struct hdfs_op *op, int err, const char *text)
+{
+    struct hdfs_call *c = &op->call;
+    if (c->said.len < 600)
+        zc_buf_addf(&c->said, "%s%s: %.200s", c->said.len ? "; " : "", op->h->target.nn[c->nn].name,
+                    text);
+    if (c->worst == 0 || c->worst == -EAGAIN)
+        c->worst = err;
+}
+
+static void call_next(struct hdfs_op *op)
+{
+    struct hdfs_call *c = &op->call;
+    size_t n = op->h->target.n;
+    if (++c->tried < n && zc_now_ns() < op->deadline_ns) {
+        c->nn = (unsigned)((c->nn + 1) % n);
+        call_try(op);
+        return;
+    }
+    /* Several that are all of no use now: not one network's fault, but a cluster that is changing
+     * hands. */
+    int err = n > 1 && c->worst != -EPROTO ? -EAGAIN : c->worst;
+    call_finish(op, hdfs_op_fail(op, err, c->said.p));
+}
+
+static void call_header(struct zc_http *http, const char *line, size_t n)
+{
+    struct hdfs_call *c = http->user;
+    static const char name[] = "location:";
+    if (http->status != 307 || n < sizeof(name) || strncasecmp(line, name, sizeof(name) - 1) != 0)
+        return;
+    line += sizeof(name) - 1;
+    n -= sizeof(name) - 1;
+    while (n && (*line == ' ' || *line == '\t')) {
+        line++;
+        n--;
+    }
+    free(c->location);
+    c->location = n < 65536 ? strndup(line, n) : NULL;
+}
+
+static int call_data(struct zc_http *http, const void *p, size_t n)
+{
+    struct hdfs_call *c = http->user;
+    int r = zc_buf_add(&c->body, p, n);
+    return r == -EMSGSIZE ? -EFBIG : r;
+}
+
+/* An answer that is no success. */
+static void call_answer(struct hdfs_op *op)
+{
+    struct hdfs_call *c = &op->call;
+    struct hdfs_fault *f = &c->fault;
+    hdfs_fault_of(c->status, c->body.p, c->body.len, f);
+    if (f->auth && c->auth_tries++ < CALL_AUTH_TRIES) {
+        hdfs_auth_refused(op->h->auth, c->gen);
+        call_try(op);
+    } else if (f->other_node) {
+        call_note(op, f->err, f->text);
+        call_next(op);
+    } else {
+        int err = f->err == -ERANGE ? -EIO : f->err;
+        call_finish(op, err == -ENOTSUP ? err : hdfs_op_fail(op, err, f->text));
+    }
+}
+
+static void call_done(struct zc_http *http, int err)
+{
+    struct hdfs_call *c = http->user;
+    struct hdfs_op *op = zc_container_of(c, struct hdfs_op, call);
+    hdfs_op_ended(op);
+    c->status = http->status;
+    if (err == 0 && (c->status == 200 || c->status == 201 || c->status == 307)) {
+        call_finish(op, 0);
+    } else if (err == 0) {
+        call_answer(op);
+    } else if (err == -ECANCELED || err == -ENOMEM || err == -EFBIG || err == -EMSGSIZE) {
+        call_finish(op, err == -EFBIG ? hdfs_op_fail(op, -EFBIG, "the answer is too large") : err);
+    } else {
+        call_note(op, err, http->why[0] ? http->why : strerror(-err));
+        call_next(op);
+    }
+}
+
+static void call_resume(struct hdfs_op *op, int err)
+{
+    if (err == 0) {
+        call_try(op);
+        return;
+    }
+    if (err != -ECANCELED)
+        hdfs_auth_why(op->h->auth, &op->base->err);
+    call_finish(op, hdfs_op_fail(op, err, NULL));
+}
+
+static void call_try(struct hdfs_op *op)
+{
+    struct hdfs *h = op->h;
+    struct hdfs_call *c = &op->call;
+    zc_buf_reset(&c->url);
+    zc_buf_reset(&c->body);
+    free(zc_steal_ptr(&c->location));
+    zc_buf_adds(&c->url, h->target.nn[c->nn].url);
+    zc_buf_adds(&c->url, "/webhdfs/v1");
+    zc_buf_adds(&c->url, c->path);
+    zc_buf_adds(&c->url, "?op=");
+    zc_buf_adds(&c->url, c->op);
+    zc_buf_adds(&c->url, c->args ? c->args : "");
+    op->resume = call_resume;
+    int r = hdfs_op_auth(op, &c->url, &c->gen);
+    if (r == 0)
+        return;
+    if (r > 0) {
+        bool alone = h->target.n == 1;
+        c->http = (struct zc_http){
+            .method = c->method,
+            .url = c->url.p,
+            .expect = c->expect,
+            .connect_timeout_ns = alone ? 0 : CALL_CONNECT_NS,
+            .stall_ns = alone ? 0 : CALL_STALL_NS,
+            .header = call_header,
+            .data = call_data,
+            .done = call_done,
+            .user = c,
+        };
+        atomic_fetch_add_explicit(c->counter, 1, memory_order_relaxed);
+        r = hdfs_op_start(op, &c->http);
+    }
+    if (r < 0)
+        call_finish(op, hdfs_op_fail(op, r, NULL));
+}
+
+void hdfs_call_start(struct hdfs_op *op, const char *name, char *path, char *args, size_t max,
+                     _Atomic uint64_t *counter, void (*done)(struct hdfs_op *, int err))
+{
+    struct hdfs_call *c = &op->call;
+    call_free(c);
+    *c = (struct hdfs_call){
+        .method = "GET",
+        .op = name,
+        .path = path,
+        .args = args,
+        .counter = counter,
+        .done = done,
+        .body = {.max = max},
+        .nn = atomic_load_explicit(&op->h->active, memory_order_relaxed),
+        .expect = max > HDFS_SMALL_MAX ? 256 * ZC_KIB : 0,
+    };
+    if (!path) {
+        call_finish(op, -ENOMEM);
+        return;
+    }
+    call_try(op);
+}
