@@ -19,6 +19,9 @@
 #define ROOM_NS (100 * ZC_NS_PER_MS)
 #define ROOM_BYTES (64 * ZC_MIB)
 #define BUDGET_VICTIMS 32 /* unlinked in one go */
+#define AHEAD_SHARE 64    /* of the capacity, kept free under pressure */
+#define AHEAD_MAX (256 * ZC_MIB)
+#define AHEAD_NS (2 * ZC_NS_PER_S) /* pressure is over when nobody ran short for so long */
 
 static void budget_ask(struct zc_cache *c)
 {
@@ -143,8 +146,14 @@ int budget_take(struct zc_cache *c, uint64_t bytes)
             c->unwritten += bytes;
             c->room -= (int64_t)bytes;
             c->room_since += bytes;
+            if (c->ahead && now - c->pressed_ns < AHEAD_NS && budget_short(c, c->ahead / 2) > 0) {
+                c->pressed_ns = now;
+                pthread_cond_signal(&c->work);
+            }
             return 0;
         }
+        c->pressed_ns = now;
+        pthread_cond_signal(&c->work);
         if (!budget_evict_some(c, need))
             break;
     }
@@ -156,4 +165,31 @@ void budget_give(struct zc_cache *c, uint64_t bytes)
 {
     c->used -= bytes;
     c->room += (int64_t)bytes;
+}
+
+static void *budget_main(void *arg)
+{
+    struct zc_cache *c = arg;
+    pthread_mutex_lock(&c->lock);
+    while (!c->stop) {
+        uint64_t need = zc_now_ns() - c->pressed_ns < AHEAD_NS ? budget_short(c, c->ahead) : 0;
+        if (need <= c->evicting || !budget_evict_some(c, need))
+            pthread_cond_wait(&c->work, &c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+int budget_start(struct zc_cache *c)
+{
+    uint64_t ahead = ZC_MIN(c->capacity / AHEAD_SHARE, AHEAD_MAX);
+    if (ahead <
+        c->chunk_size) /* a cache so small gains nothing, and could lose an object too many */
+        return 0;
+    c->ahead = ahead;
+    int rc = pthread_create(&c->evictor, NULL, budget_main, c);
+    c->evictor_runs = rc == 0;
+    if (rc)
+        c->ahead = 0;
+    return -rc;
 }

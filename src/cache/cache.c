@@ -177,11 +177,19 @@ int zc_cache_open(const struct zc_cache_config *cfg, struct zc_cache **out, stru
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->disk_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
+    pthread_cond_init(&c->work, NULL);
     int r = store_open(cfg->dir, cfg->identity, cfg->keep, cfg->allow_tmpfs, &c->store, err);
     if (r == 0)
         r = cache_take_over(c, err);
     if (r == 0)
         r = cache_set_limits(c, cfg, err);
+    if (r == 0) {
+        r = budget_start(c);
+        if (r == 0)
+            r = verify_start(c);
+        if (r < 0)
+            zc_error_set(err, r, "cannot start a thread: %s", strerror(-r));
+    }
     if (r < 0) {
         c->half_open = true;
         zc_cache_close(c);
@@ -195,11 +203,20 @@ void zc_cache_close(struct zc_cache *c)
 {
     if (!c)
         return;
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_cond_signal(&c->work);
+    pthread_mutex_unlock(&c->lock);
+    if (c->evictor_runs)
+        pthread_join(c->evictor, NULL);
+    if (c->verifier_runs)
+        pthread_join(c->verifier, NULL);
     index_close(c->index, c->keep && !c->half_open, c->doubted == 0 && !c->untidy);
     cache_empty_table(c);
     zc_policy_free(c->policy);
     store_close(c->store, !c->keep);
     pthread_cond_destroy(&c->changed);
+    pthread_cond_destroy(&c->work);
     pthread_mutex_destroy(&c->disk_lock);
     pthread_mutex_destroy(&c->lock);
     free(c);

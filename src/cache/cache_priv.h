@@ -72,6 +72,13 @@ struct zc_cache {
     _Atomic int64_t down_until_ns;
 
     _Atomic uint64_t disk_errors, checked_chunks, bad_chunks;
+
+    pthread_cond_t work; /* with `lock`: for the evictor */
+    int64_t pressed_ns;  /* when somebody last had to evict for itself, or nearly so */
+    uint64_t ahead;      /* bytes that the evictor then keeps free; 0: none runs */
+    _Atomic bool stop;   /* written under `lock` */
+    bool evictor_runs, verifier_runs;
+    pthread_t evictor, verifier;
 };
 
 /* object.c */
@@ -114,11 +121,18 @@ uint64_t budget_evict(struct zc_cache *c, uint32_t slot);
 /* Unlinks a backing file; a failure is counted and remembered. Without the lock. */
 void cache_unlink(struct zc_cache *c, struct zc_objid id);
 
+/* Starts the thread that evicts ahead of those who reserve. 0 or negative errno. */
+int budget_start(struct zc_cache *c);
+
 /* verify.c */
 /* Reads the recorded chunks back. 1: all have their sums; 0: one has not; negative errno. bits:
- * NULL for all. */
-int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size,
-                const uint64_t *bits);
+   NULL for all. give_up (or NULL) is asked between chunks: true ends it with -EAGAIN; reading then
+   is gentle on the page cache. */
+int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits,
+                bool (*give_up)(struct zc_cache *c, void *user), void *user);
+/* Starts the thread that checks what is doubted before somebody asks for it. 0 or negative errno.
+ */
+int verify_start(struct zc_cache *c);
 /* After an unclean end: files that the index does not know go, and records without a file. */
 int verify_folder(struct zc_cache *c);
 

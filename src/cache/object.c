@@ -138,7 +138,7 @@ static void cobj_attach(struct zc_cache *c, struct zc_cobj *o, uint32_t slot)
 {
     struct slot *s = table_slot(&c->table, slot);
     s->u.obj = o;
-    s->flags = (s->flags & ~(uint32_t)SLOT_BUSY) | SLOT_HELD;
+    s->flags = (s->flags & ~(uint32_t)(SLOT_BUSY | SLOT_WANTED)) | SLOT_HELD;
     o->slot = slot;
     pthread_cond_broadcast(&c->changed);
 }
@@ -163,9 +163,9 @@ static int cobj_open(struct zc_cache *c, struct zc_cobj *o, bool doubted, bool q
         return -errno;
     if ((uint64_t)st.st_size != o->size)
         return 0;
-    return doubted
-               ? verify_file(c, o->id, o->fd, o->size, complete ? NULL : (const uint64_t *)o->bits)
-               : 1;
+    return doubted ? verify_file(c, o->id, o->fd, o->size,
+                                 complete ? NULL : (const uint64_t *)o->bits, NULL, NULL)
+                   : 1;
 }
 
 /* The resident in `slot` is neither held nor busy. Called with the lock, returns with it: 1 held;
@@ -210,7 +210,7 @@ static int hold_resident(struct zc_cache *c, uint32_t slot, const char *source, 
                 store_file_name(o->id, name));
         budget_evict(c, slot);
     } else {
-        s->flags &= ~(uint32_t)SLOT_BUSY;
+        s->flags &= ~(uint32_t)(SLOT_BUSY | SLOT_WANTED);
         pthread_cond_broadcast(&c->changed);
     }
     cobj_free(o);
@@ -229,6 +229,7 @@ static int hold_find(struct zc_cache *c, struct zc_objid id, bool only_complete,
         if (s->flags & SLOT_BUSY) {
             if (quick)
                 return -EAGAIN;
+            s->flags |= SLOT_WANTED;
             pthread_cond_wait(&c->changed, &c->lock);
             continue;
         }
@@ -562,7 +563,7 @@ static bool release_partial(struct zc_cache *c, struct zc_cobj *o, struct slot *
     }
     for (uint32_t i = 0; i < (o->nchunks + 63) / 64; i++)
         bits[i] = o->bits[i];
-    s->flags &= ~(uint32_t)(SLOT_BUSY | SLOT_HELD);
+    s->flags &= ~(uint32_t)(SLOT_BUSY | SLOT_WANTED | SLOT_HELD);
     return true;
 }
 
@@ -602,14 +603,20 @@ void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o)
 int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id)
 {
     int64_t r = 0;
-    uint32_t slot;
     pthread_mutex_lock(&c->lock);
-    while ((slot = table_find(&c->table, id)) != SLOT_NONE &&
-           table_slot(&c->table, slot)->flags & SLOT_BUSY)
-        pthread_cond_wait(&c->changed, &c->lock);
-    if (slot != SLOT_NONE)
-        r = table_slot(&c->table, slot)->flags & SLOT_HELD ? -EBUSY
-                                                           : (int64_t)budget_evict(c, slot);
+    for (;;) {
+        uint32_t slot = table_find(&c->table, id);
+        if (slot == SLOT_NONE)
+            break;
+        struct slot *s = table_slot(&c->table, slot);
+        if (s->flags & SLOT_BUSY) {
+            s->flags |= SLOT_WANTED;
+            pthread_cond_wait(&c->changed, &c->lock);
+            continue;
+        }
+        r = s->flags & SLOT_HELD ? -EBUSY : (int64_t)budget_evict(c, slot);
+        break;
+    }
     pthread_mutex_unlock(&c->lock);
     return r;
 }

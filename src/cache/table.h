@@ -19,6 +19,7 @@ enum slot_flag {
     SLOT_BUSY = 8,     /* a thread works on its file without the lock: wait for c->changed */
     SLOT_DYING = 16,   /* with BUSY: on its way out */
     SLOT_SEEN = 32,    /* the scan at start found its file */
+    SLOT_WANTED = 64,  /* with BUSY: somebody waits for it */
 };
 
 struct slot {

@@ -10,20 +10,42 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #define VERIFY_BLOCK ZC_MIB
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x80 /* Linux 6.14 */
+#endif
 
-static int verify_chunk(struct zc_cache *c, struct zc_objid id, int fd, uint64_t off, uint64_t len,
-                        uint32_t chunk, struct zc_hasher *h, uint8_t *block)
+/* Reads like pread(2), and if gentle leaves the page cache as it was where the kernel can do that.
+ */
+static ssize_t verify_read(int fd, uint8_t *p, size_t n, off_t off, bool gentle)
+{
+    if (gentle) {
+        ssize_t r =
+            preadv2(fd, &(struct iovec){.iov_base = p, .iov_len = n}, 1, off, RWF_DONTCACHE);
+        if (r >= 0 || (errno != EOPNOTSUPP && errno != EINVAL))
+            return r;
+    }
+    return pread(fd, p, n, off);
+}
+
+static int verify_chunk(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size,
+                        uint32_t chunk, struct zc_hasher *h, uint8_t *block, bool gentle)
 {
     struct zc_digest want;
+    uint64_t off = (uint64_t)chunk << c->shift, len = cache_chunk_len(size, c->shift, chunk);
     int r = index_get_sum(c->index, id, chunk, &want);
     if (r <= 0)
         return r == -EBADMSG ? 0 : r;
     zc_hasher_reset(h, c->seed);
     for (uint64_t at = 0; at < len;) {
-        ssize_t n = pread(fd, block, ZC_MIN(len - at, VERIFY_BLOCK), (off_t)(off + at));
+        ssize_t n =
+            verify_read(fd, block, ZC_MIN(len - at, VERIFY_BLOCK), (off_t)(off + at), gentle);
         if (n < 0)
             return -errno;
         if (n == 0)
@@ -41,20 +63,99 @@ static int verify_chunk(struct zc_cache *c, struct zc_objid id, int fd, uint64_t
     return 0;
 }
 
-int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits)
+int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits,
+                bool (*give_up)(struct zc_cache *c, void *user), void *user)
 {
     zc_autofree uint8_t *block = malloc(VERIFY_BLOCK);
     struct zc_hasher *h = zc_hasher_new(c->seed);
     int r = block && h ? 1 : -ENOMEM;
     uint32_t n = cache_nchunks(size, c->shift);
     for (uint32_t i = 0; i < n && r == 1; i++) {
-        if (!bits || bits[i / 64] >> i % 64 & 1)
-            r = verify_chunk(c, id, fd, (uint64_t)i << c->shift, cache_chunk_len(size, c->shift, i),
-                             i, h, block);
+        if (bits && !(bits[i / 64] >> i % 64 & 1))
+            continue;
+        r = give_up && give_up(c, user)
+                ? -EAGAIN
+                : verify_chunk(c, id, fd, size, i, h, block, give_up != NULL);
     }
     zc_hasher_free(h);
     return r;
 }
+
+/* ------------------------------------------------------------------ ahead of readers */
+
+static bool verify_wanted(struct zc_cache *c, void *user)
+{
+    struct slot *s = user;
+    pthread_mutex_lock(&c->lock);
+    bool wanted = c->stop || s->flags & SLOT_WANTED;
+    pthread_mutex_unlock(&c->lock);
+    return wanted;
+}
+
+/* Called with the lock, returns with it, lets go of it meanwhile. */
+static void verify_slot(struct zc_cache *c, uint32_t n)
+{
+    struct slot *s = table_slot(&c->table, n);
+    struct zc_objid id = s->id;
+    struct stat st;
+    const uint64_t *bits = s->flags & SLOT_COMPLETE ? NULL : slot_bits(s, c->shift);
+    s->flags |= SLOT_BUSY;
+    pthread_mutex_unlock(&c->lock);
+    int r;
+    {
+        zc_autoclose int fd = store_file_open(c->store, id, O_RDONLY);
+        if (fd < 0)
+            r = fd == -ENOENT ? 0 : fd;
+        else if (fstat(fd, &st) < 0)
+            r = -errno;
+        else
+            r = (uint64_t)st.st_size == s->size
+                    ? verify_file(c, id, fd, s->size, bits, verify_wanted, s)
+                    : 0;
+    }
+    pthread_mutex_lock(&c->lock);
+    if (r == 0 || r == -EIO) {
+        budget_evict(c, n);
+        return;
+    }
+    if (r == 1) {
+        s->flags &= ~(uint32_t)SLOT_DOUBTED;
+        c->doubted--;
+    }
+    s->flags &= ~(uint32_t)(SLOT_BUSY | SLOT_WANTED);
+    pthread_cond_broadcast(&c->changed);
+}
+
+static void *verify_main(void *arg)
+{
+    struct zc_cache *c = arg;
+    /* lowest of everything; it is no harm if that is refused */
+    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
+    pthread_mutex_lock(&c->lock);
+    for (uint32_t n = 0; n < c->table.top && c->doubted && !c->stop; n++) {
+        uint32_t flags = table_slot(&c->table, n)->flags;
+        if ((flags & (SLOT_DOUBTED | SLOT_BUSY)) == SLOT_DOUBTED)
+            verify_slot(c, n);
+    }
+    uint64_t left = c->doubted;
+    pthread_mutex_unlock(&c->lock);
+    zc_info("%s: checked after an unclean end: %llu chunks, %llu of them bad; %llu objects left",
+            c->store->path, (unsigned long long)c->checked_chunks,
+            (unsigned long long)c->bad_chunks, (unsigned long long)left);
+    return NULL;
+}
+
+int verify_start(struct zc_cache *c)
+{
+    if (c->doubted == 0)
+        return 0;
+    int rc = pthread_create(&c->verifier, NULL, verify_main, c);
+    c->verifier_runs = rc == 0;
+    return -rc;
+}
+
+/* ------------------------------------------------------------------ at the start */
 
 /* 1: the file is to go. Its record goes below, for it is not seen. */
 static int verify_entry(void *user, struct zc_objid id, const struct stat *st)

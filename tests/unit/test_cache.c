@@ -342,6 +342,25 @@ static void test_smaller_size_at_remount(void **state)
     zc_cache_close(c);
 }
 
+/* A cache that is large enough keeps some room ahead once it was short of it, and none before. */
+static void test_evicts_ahead(void **state)
+{
+    struct zc_cache_config cfg = ct_config(*state);
+    cfg.size = 256 * CT_CHUNK; /* room ahead: 4 chunks */
+    struct zc_cache *c = ct_open(&cfg);
+    for (unsigned n = 0; n < 256; n++)
+        assert_int_equal(ct_put_all(c, n, CT_CHUNK), 0);
+    usleep(50000);
+    assert_int_equal(ct_stats(c).used, cfg.size);
+    assert_int_equal(ct_stats(c).evictions, 0);
+    assert_int_equal(ct_put_all(c, 256, CT_CHUNK), 0);
+    for (int i = 0; i < 500 && ct_stats(c).used > cfg.size - 2 * CT_CHUNK; i++)
+        usleep(1000);
+    usleep(10000);
+    assert_in_range(ct_stats(c).used, cfg.size - 4 * CT_CHUNK, cfg.size - 2 * CT_CHUNK);
+    zc_cache_close(c);
+}
+
 /* Random calls against a model of what is held; after each, what must always be true. */
 static void test_random_calls(void **state)
 {
@@ -537,10 +556,14 @@ static void test_refusals(void **state)
 
 /* ------------------------------------------------------------------ after an unclean end */
 
-static void damage(struct zc_cache *c, unsigned n, uint64_t size)
+/* Of a cache that is not open. */
+static void damage(const char *dir, unsigned n, uint64_t size)
 {
-    char path[400];
-    object_path(c, n, size, path);
+    char path[400], hex[ZC_DIGEST_HEX + 1];
+    struct zc_cache_config cfg = ct_config(dir);
+    zc_digest_hex(hex, ct_id(n, size).id);
+    snprintf(path, sizeof(path), "%s/%016llx/objects/%.2s/%s", dir,
+             (unsigned long long)zc_hash64(0, cfg.identity, strlen(cfg.identity)), hex, hex);
     int fd = open(path, O_WRONLY);
     assert_true(fd >= 0);
     assert_int_equal(pwrite(fd, "?", 1, (off_t)size - 1), 1);
@@ -553,11 +576,10 @@ static void test_checks_after_a_crash(void **state)
     uint64_t size = CT_CHUNK + 17;
     struct zc_cobj *o;
     crash_with(&cfg, 0, 20, size);
+    damage(*state, 3, size);
+    damage(*state, 4, size);
     struct zc_cache *c = ct_open(&cfg);
-    assert_int_equal(ct_stats(c).objects, 20);
     assert_false(ct_stats(c).rebuilt);
-    damage(c, 3, size);
-    damage(c, 4, size);
     assert_int_equal(ct_check(c, 3, size), 0);
     assert_int_equal(ct_hold(c, 4, size, &o), 0); /* made anew */
     assert_false(zc_cobj_has_chunk(o, 0));
@@ -568,6 +590,40 @@ static void test_checks_after_a_crash(void **state)
     assert_int_equal(st.bad_chunks, 2);
     assert_int_equal(st.objects, 18);
     assert_int_equal(st.used, 18 * (CT_CHUNK + 4096));
+    zc_cache_close(c);
+}
+
+/* Nobody asks, and still all are checked, the partial ones too; then the cache is as good as any.
+ */
+static void test_checks_by_itself(void **state)
+{
+    struct zc_cache_config cfg = ct_config(*state);
+    uint64_t size = CT_CHUNK + 17;
+    struct zc_cobj *o;
+    struct zc_cache *c = ct_open(&cfg);
+    for (unsigned n = 50; n < 53; n++) {
+        ct_hold(c, n, 100 * CT_CHUNK, &o);
+        ct_put(c, o, n, 70);
+        zc_cobj_release(c, o);
+    }
+    zc_cache_close(c);
+    crash_with(&cfg, 0, 20, size);
+    damage(*state, 3, size);
+    c = ct_open(&cfg);
+    /* 20 objects of two chunks, three of one */
+    for (int i = 0; i < 500 && ct_stats(c).checked_chunks < 43; i++)
+        usleep(10000);
+    usleep(50000);
+    for (unsigned n = 0; n < 20; n++)
+        assert_int_equal(zc_cache_has(c, ct_id(n, size)), n != 3);
+    zc_cache_close(c);
+    c = ct_open(&cfg);
+    assert_int_equal(ct_stats(c).objects, 22);
+    assert_int_equal(ct_check(c, 5, size), 1);
+    assert_int_equal(ct_hold(c, 51, 100 * CT_CHUNK, &o), 0);
+    assert_true(zc_cobj_has_chunk(o, 70) && ct_good(o, 51, 70));
+    zc_cobj_release(c, o);
+    assert_int_equal(ct_stats(c).checked_chunks, 0);
     zc_cache_close(c);
 }
 
@@ -762,6 +818,8 @@ int main(void)
         T(test_sweeps_what_crashes_left),
         T(test_refusals),
         T(test_checks_after_a_crash),
+        T(test_checks_by_itself),
+        T(test_evicts_ahead),
         T(test_strays_after_a_crash),
         T(test_clean_remount_checks_nothing),
         T(test_damaged_index_is_rebuilt),
