@@ -26,6 +26,7 @@ struct mount_job {
     struct zc_opt_args args;
     struct zc_source src;
     char *point, *cache_dir, *log_dir, *log_file, *ca_bundle;
+    char *hdfs_files[3]; /* --hadoop-conf, --hdfs-keytab, --hdfs-token */
     struct zc_daemon_config cfg;
 };
 
@@ -38,6 +39,8 @@ static void mount_job_free(struct mount_job *j)
     free(j->log_dir);
     free(j->log_file);
     free(j->ca_bundle);
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(j->hdfs_files); i++)
+        free(j->hdfs_files[i]);
 }
 
 /* ------------------------------------------------------------------ preparing */
@@ -76,6 +79,46 @@ static int mount_source_dir(struct mount_job *j, struct zc_error *err)
     return 0;
 }
 
+/* FUSE's helper would refuse it, with words that get lost. */
+static int mount_allow_other(struct zc_error *err)
+{
+    char line[256];
+    bool allowed = geteuid() == 0;
+    FILE *f = allowed ? NULL : fopen("/etc/fuse.conf", "re");
+    while (f && fgets(line, sizeof(line), f)) {
+        line[strcspn(line, "\n \t#")] = 0;
+        allowed |= strcmp(line, "user_allow_other") == 0;
+    }
+    if (f)
+        fclose(f);
+    return allowed ? 0
+                   : zc_error_set(err, -EPERM,
+                                  "--allow-other: only root may, unless /etc/fuse.conf has the "
+                                  "line user_allow_other");
+}
+
+/* The daemon works from another folder. */
+static int mount_hdfs_files(struct mount_job *j, struct zc_error *err)
+{
+    const struct {
+        const char *name, **at;
+    } files[] = {
+        {"hadoop-conf", &j->o.hadoop_conf},
+        {"hdfs-keytab", &j->o.hdfs_keytab},
+        {"hdfs-token", &j->o.hdfs_token},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(files); i++) {
+        if (!*files[i].at)
+            continue;
+        j->hdfs_files[i] = realpath(*files[i].at, NULL);
+        if (!j->hdfs_files[i] || access(j->hdfs_files[i], R_OK) < 0)
+            return zc_error_set(err, -errno, "--%s '%s': %s", files[i].name, *files[i].at,
+                                strerror(errno));
+        *files[i].at = j->hdfs_files[i];
+    }
+    return 0;
+}
+
 /* What can fail although the call was understood. */
 static int mount_prepare(struct mount_job *j, const char *point, struct zc_error *err)
 {
@@ -83,6 +126,8 @@ static int mount_prepare(struct mount_job *j, const char *point, struct zc_error
     if (r < 0)
         return r;
     r = zc_place_check(j->point, err);
+    if (r == 0 && j->o.allow_other)
+        r = mount_allow_other(err);
     if (r < 0)
         return r;
     if (j->src.scheme == ZC_SCHEME_FILE && (r = mount_source_dir(j, err)) < 0)
@@ -100,6 +145,9 @@ static int mount_prepare(struct mount_job *j, const char *point, struct zc_error
                                 strerror(errno));
         j->o.ca_bundle = j->ca_bundle;
     }
+    r = mount_hdfs_files(j, err);
+    if (r < 0)
+        return r;
     r = zc_place_overlap(j->point, j->cache_dir, j->src.path, j->log_dir, err);
     if (r < 0)
         return r;

@@ -87,7 +87,12 @@ static int umount_run(const char *path, const struct umount_opts *o)
         return zc_cli_fail(ZC_EXIT_FAIL, "'%s' is not a mount of zcache", point);
     }
     zc_autofree char *sock = zc_target_socket(&mnts, m, NULL);
+    uid_t owner = m->uid;
     zc_mnts_free(&mnts);
+    if (geteuid() != 0 && geteuid() != owner)
+        return zc_cli_fail(
+            ZC_EXIT_FAIL, "'%s' was mounted by user %u, and only that user and root may unmount it",
+            point, (unsigned)owner);
     pid_t pid = sock ? zc_client_pid(sock) : 0;
     zc_autoclose int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 

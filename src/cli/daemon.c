@@ -120,6 +120,8 @@ static int daemon_source(struct zc_daemon *d, struct zc_error *err)
             .no_verify_ssl = o->no_verify_ssl,
         };
         r = zc_s3_new(d->net, &s3, &b, err);
+    } else if (zc_scheme_is_hdfs(src->scheme)) {
+        r = zc_daemon_hdfs(d->net, src, o, &b, err);
     } else {
         struct zc_dir_config dir = {.path = src->path};
         r = zc_dirsrc_new(&dir, &b, err);
@@ -128,7 +130,10 @@ static int daemon_source(struct zc_daemon *d, struct zc_error *err)
         return r;
     d->backend = b;
 
-    unsigned attempts = src->scheme == ZC_SCHEME_S3 ? zc_s3_max_attempts(b) : 0;
+    /* NameNodes may take their time to change over: there the deadline alone ends it. */
+    unsigned attempts = src->scheme == ZC_SCHEME_S3        ? zc_s3_max_attempts(b)
+                        : zc_scheme_is_hdfs(src->scheme) ? 1000
+                                                         : 0;
     r = zc_limit_new(b, (unsigned)o->max_connections, &outer);
     if (r == 0) {
         d->backend = b = outer;
@@ -145,9 +150,15 @@ static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
 {
     const struct zc_mount_opts *o = d->cfg->o;
     zc_autofree char *identity = NULL;
-    /* Buckets of one name at two services are two sources. */
-    if (asprintf(&identity, "%s%s%s", d->backend->url, o->endpoint_url ? " at " : "",
-                 o->endpoint_url ? o->endpoint_url : "") < 0)
+    const char *at = o->endpoint_url, *profile = o->profile;
+    if (d->cfg->src->scheme == ZC_SCHEME_S3) {
+        /* Buckets of one name at two services are two sources; a profile may name a service. */
+        at = at ? at : getenv("AWS_ENDPOINT_URL_S3");
+        at = at ? at : getenv("AWS_ENDPOINT_URL");
+        profile = profile ? profile : getenv("AWS_PROFILE");
+    }
+    if (asprintf(&identity, "%s%s%s%s%s", d->backend->url, at ? " at " : "", at ? at : "",
+                 !at && profile ? " of " : "", !at && profile ? profile : "") < 0)
         return zc_error_set(err, -ENOMEM, "no memory");
     struct zc_cache_config cache = {
         .dir = d->cfg->cache_dir,

@@ -80,7 +80,7 @@ static json_t *status_backend(struct zc_daemon *d)
 {
     struct zc_backend_stats *s = d->backend->stats;
     return json_pack("{s:s s:I s:I s:I s:I s:I s:I s:I s:I}", "kind",
-                     d->cfg->src->scheme == ZC_SCHEME_S3 ? "s3" : "file", "gets", N(s->gets),
+                     zc_scheme_name(d->cfg->src->scheme), "gets", N(s->gets),
                      "lists", N(s->lists), "heads", N(s->heads), "others", N(s->others), "retries",
                      N(s->retries), "errors", N(s->errors), "bytes", N(s->bytes), "in_flight",
                      N(s->in_flight));

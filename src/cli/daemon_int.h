@@ -30,6 +30,10 @@ struct zc_daemon {
     bool ending;               /* the thread itself must end */
 };
 
+/* The source of an hdfs://, webhdfs:// or swebhdfs:// mount; does not reach for it yet. */
+int zc_daemon_hdfs(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
+                   struct zc_backend **out, struct zc_error *err);
+
 extern const struct zc_ctl_ops zc_daemon_ctl_ops; /* user: the struct zc_daemon */
 
 #endif

@@ -36,11 +36,29 @@ static const struct zc_opt mount_rows[] = {
     {"expected-bucket-owner", 0, ZC_OPT_STRING, AT(expected_bucket_owner), "ACCOUNT",
      "Fail unless this account owns the bucket.", .flags = ZC_OPT_S3},
     {"ca-bundle", 0, ZC_OPT_PATH, AT(ca_bundle), "FILE",
-     "PEM file of the authorities to trust. Default: AWS_CA_BUNDLE, the system's.",
-     .flags = ZC_OPT_S3},
+     "PEM file of the authorities to trust. Default: the system's; for S3, AWS_CA_BUNDLE before "
+     "it.",
+     .flags = ZC_OPT_S3 | ZC_OPT_HDFS},
     {"no-verify-ssl", 0, ZC_OPT_FLAG, AT(no_verify_ssl), NULL,
      "Do not check the server's certificate. Anyone on the way can then read and change the data.",
-     .flags = ZC_OPT_S3},
+     .flags = ZC_OPT_S3 | ZC_OPT_HDFS},
+
+    {"hadoop-conf", 0, ZC_OPT_PATH, AT(hadoop_conf), "DIR",
+     "Folder of core-site.xml and hdfs-site.xml, for hdfs:// sources. Default: HADOOP_CONF_DIR.",
+     .flags = ZC_OPT_HDFS},
+    {"hdfs-user", 0, ZC_OPT_STRING, AT(hdfs_user), "NAME",
+     "Who to be on a cluster without Kerberos. Default: HADOOP_USER_NAME, who mounts.",
+     .flags = ZC_OPT_HDFS},
+    {"hdfs-keytab", 0, ZC_OPT_PATH, AT(hdfs_keytab), "FILE",
+     "Log in with Kerberos from this keytab. Default: the ticket cache (kinit).",
+     .flags = ZC_OPT_HDFS},
+    {"hdfs-principal", 0, ZC_OPT_STRING, AT(hdfs_principal), "NAME",
+     "Log in with Kerberos as this principal. Default: what the keytab or ticket cache has first.",
+     .flags = ZC_OPT_HDFS},
+    {"hdfs-token", 0, ZC_OPT_PATH, AT(hdfs_token), "FILE",
+     "File with a delegation token, instead of a Kerberos login. Default: "
+     "HADOOP_TOKEN_FILE_LOCATION.",
+     .flags = ZC_OPT_HDFS},
 
     {"read-only", 0, ZC_OPT_FLAG, AT(read_only), NULL,
      "Mount read-only: the only mode of this version."},
@@ -149,20 +167,49 @@ static int mount_check_s3(const struct zc_mount_opts *o, struct zc_error *err)
     return 0;
 }
 
+static int mount_check_hdfs(const struct zc_mount_opts *o, enum zc_scheme scheme,
+                            struct zc_error *err)
+{
+    if (scheme == ZC_SCHEME_WEBHDFS && (o->no_verify_ssl || o->ca_bundle))
+        return zc_error_set(err, -EINVAL, "--%s has no effect: webhdfs:// does not use TLS",
+                            o->ca_bundle ? "ca-bundle" : "no-verify-ssl");
+    if (o->no_verify_ssl && o->ca_bundle)
+        return zc_error_set(err, -EINVAL,
+                            "--ca-bundle has no effect with --no-verify-ssl: give one of them");
+    if (o->hdfs_user && (o->hdfs_keytab || o->hdfs_principal || o->hdfs_token))
+        return zc_error_set(err, -EINVAL,
+                            "--hdfs-user is for clusters without Kerberos; it does not go with "
+                            "--%s",
+                            o->hdfs_keytab      ? "hdfs-keytab"
+                            : o->hdfs_principal ? "hdfs-principal"
+                                                : "hdfs-token");
+    if (o->hdfs_token && (o->hdfs_keytab || o->hdfs_principal))
+        return zc_error_set(err, -EINVAL,
+                            "--hdfs-token takes the place of a Kerberos login; it does not go "
+                            "with --%s",
+                            o->hdfs_keytab ? "hdfs-keytab" : "hdfs-principal");
+    return 0;
+}
+
+static unsigned mount_scheme_flag(enum zc_scheme scheme)
+{
+    return scheme == ZC_SCHEME_S3 ? ZC_OPT_S3 : zc_scheme_is_hdfs(scheme) ? ZC_OPT_HDFS : 0;
+}
+
 int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args,
                          const struct zc_source *src, uid_t euid, struct zc_error *err)
 {
-    if (src->scheme != ZC_SCHEME_S3) {
-        for (size_t i = 0; i < zc_mount_table.n; i++) {
-            if ((args->given >> i & 1) && (mount_rows[i].flags & ZC_OPT_S3))
-                return zc_error_set(err, -EINVAL, "--%s has no effect on a file:// source",
-                                    mount_rows[i].name);
-        }
-    } else {
-        int r = mount_check_s3(o, err);
-        if (r < 0)
-            return r;
+    for (size_t i = 0; i < zc_mount_table.n; i++) {
+        unsigned for_whom = mount_rows[i].flags & (ZC_OPT_S3 | ZC_OPT_HDFS);
+        if ((args->given >> i & 1) && for_whom && !(for_whom & mount_scheme_flag(src->scheme)))
+            return zc_error_set(err, -EINVAL, "--%s has no effect on a %s:// source",
+                                mount_rows[i].name, zc_scheme_name(src->scheme));
     }
+    int r = src->scheme == ZC_SCHEME_S3      ? mount_check_s3(o, err)
+            : zc_scheme_is_hdfs(src->scheme) ? mount_check_hdfs(o, src->scheme, err)
+                                             : 0;
+    if (r < 0)
+        return r;
     if (o->chunk_size & (o->chunk_size - 1))
         return zc_error_set(err, -EINVAL,
                             "--chunk-size must be a power of two, such as 1MiB or 4MiB");

@@ -11,6 +11,8 @@ struct zc_mount_opts {
     /* S3 */
     const char *region, *endpoint_url, *profile, *expected_bucket_owner, *ca_bundle;
     bool force_path_style, no_sign_request, requester_pays, no_verify_ssl;
+    /* HDFS; ca_bundle and no_verify_ssl are for both */
+    const char *hadoop_conf, *hdfs_user, *hdfs_keytab, *hdfs_principal, *hdfs_token;
     /* the mount */
     bool read_only, allow_other, foreground;
     uint32_t uid, gid, file_mode, dir_mode;      /* ZC_ID_UNSET: not given */

@@ -25,8 +25,9 @@ enum zc_opt_type {
     ZC_OPT_CHOICE,   /* int; place of the word in `choices` */
 };
 
-#define ZC_OPT_S3 1u   /* means something for s3:// only */
+#define ZC_OPT_S3 1u   /* means something for s3:// */
 #define ZC_OPT_NO_O 2u /* not to be given in an -o string */
+#define ZC_OPT_HDFS 4u /* means something for hdfs://, webhdfs:// and swebhdfs:// */
 
 struct zc_opt {
     const char *name; /* long name, without the dashes */

@@ -5,7 +5,13 @@
 #include <errno.h>
 #include <string.h>
 
-#define SOURCE_KEY_MAX 1024 /* bytes of an S3 key */
+#define SOURCE_KEY_MAX 1024  /* bytes of an S3 key */
+#define SOURCE_PATH_MAX 4096 /* of a path in HDFS */
+
+static const char *const source_schemes[] = {
+    [ZC_SCHEME_S3] = "s3",           [ZC_SCHEME_FILE] = "file",         [ZC_SCHEME_HDFS] = "hdfs",
+    [ZC_SCHEME_WEBHDFS] = "webhdfs", [ZC_SCHEME_SWEBHDFS] = "swebhdfs",
+};
 
 /* AWS's rules of today are narrower (lower case, no '_', 63 characters); older buckets and other
    stores have names beyond them, which the S3 room then asks for in path style. */
@@ -37,21 +43,20 @@ static int source_check_bucket(const char *b, struct zc_error *err)
 }
 
 /* Trailing slashes are cut off; the rest must be a path that can be walked. */
-static int source_check_prefix(char *p, struct zc_error *err)
+static int source_check_prefix(char *p, const char *what, size_t most, struct zc_error *err)
 {
     size_t n = strlen(p);
     while (n && p[n - 1] == '/')
         p[--n] = 0;
-    if (n > SOURCE_KEY_MAX)
-        return zc_error_set(err, -EINVAL,
-                            "the prefix is longer than %d bytes, the longest key of S3",
-                            SOURCE_KEY_MAX);
+    if (n > most)
+        return zc_error_set(err, -EINVAL, "the %s is longer than %zu bytes, the most there can be",
+                            what, most);
     for (const char *c = p; *c;) {
         size_t len = strcspn(c, "/");
         if (len == 0 || (len == 1 && c[0] == '.') || (len == 2 && c[0] == '.' && c[1] == '.'))
             return zc_error_set(
                 err, -EINVAL,
-                "the prefix '%.200s' has an empty, '.' or '..' part, which no path can show", p);
+                "the %s '%.200s' has an empty, '.' or '..' part, which no path can show", what, p);
         c += len;
         if (*c)
             c++;
@@ -73,7 +78,7 @@ static int source_s3(const char *rest, struct zc_source *out, struct zc_error *e
     }
     int r = source_check_bucket(s.bucket, err);
     if (r == 0)
-        r = source_check_prefix(s.prefix, err);
+        r = source_check_prefix(s.prefix, "prefix", SOURCE_KEY_MAX, err);
     if (r < 0) {
         zc_source_free(&s);
         return r;
@@ -95,6 +100,31 @@ static int source_file(const char *rest, struct zc_source *out, struct zc_error 
     return 0;
 }
 
+static int source_hdfs(enum zc_scheme scheme, const char *rest, struct zc_source *out,
+                       struct zc_error *err)
+{
+    struct zc_source s = {.scheme = scheme};
+    size_t n = strcspn(rest, "/");
+    if (n == 0 && scheme != ZC_SCHEME_HDFS)
+        return zc_error_set(err, -EINVAL, "the source names no host; write %s://HOST:PORT[/PATH]",
+                            source_schemes[scheme]);
+    s.authority = strndup(rest, n);
+    s.prefix = strdup(rest + n + strspn(rest + n, "/"));
+    int r = s.authority && s.prefix ? source_check_prefix(s.prefix, "path", SOURCE_PATH_MAX, err)
+                                    : zc_error_set(err, -ENOMEM, "no memory");
+    if (r < 0) {
+        zc_source_free(&s);
+        return r;
+    }
+    *out = s;
+    return 0;
+}
+
+const char *zc_scheme_name(enum zc_scheme scheme)
+{
+    return source_schemes[scheme];
+}
+
 int zc_source_parse(const char *s, struct zc_source *out, struct zc_error *err)
 {
     const char *sep = strstr(s, "://");
@@ -105,20 +135,29 @@ int zc_source_parse(const char *s, struct zc_source *out, struct zc_error *err)
                 "source '%.200s' has no scheme; for a directory write file:///its/whole/path", s);
         return zc_error_set(
             err, -EINVAL,
-            "source '%.200s' has no scheme; write s3://BUCKET[/PREFIX] or file:///DIR", s);
+            "source '%.200s' has no scheme; write s3://BUCKET[/PREFIX], hdfs://NAMESERVICE[/PATH] "
+            "or file:///DIR",
+            s);
     }
     size_t n = (size_t)(sep - s);
     if (n == 2 && memcmp(s, "s3", 2) == 0)
         return source_s3(sep + 3, out, err);
     if (n == 4 && memcmp(s, "file", 4) == 0)
         return source_file(sep + 3, out, err);
-    return zc_error_set(err, -EINVAL, "unknown source scheme '%.*s'; there are s3 and file",
-                        (int)ZC_MIN(n, (size_t)50), s);
+    for (enum zc_scheme i = ZC_SCHEME_HDFS; i <= ZC_SCHEME_SWEBHDFS; i++) {
+        if (strlen(source_schemes[i]) == n && memcmp(s, source_schemes[i], n) == 0)
+            return source_hdfs(i, sep + 3, out, err);
+    }
+    return zc_error_set(
+        err, -EINVAL,
+        "unknown source scheme '%.*s'; there are s3, hdfs, webhdfs, swebhdfs and file",
+        (int)ZC_MIN(n, (size_t)50), s);
 }
 
 void zc_source_free(struct zc_source *s)
 {
     free(s->bucket);
+    free(s->authority);
     free(s->prefix);
     free(s->path);
     memset(s, 0, sizeof(*s));
