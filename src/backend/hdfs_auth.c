@@ -23,10 +23,11 @@
 #include <string.h>
 
 #define AUTH_HTTP_NS (15 * ZC_NS_PER_S)
-#define AUTH_AGAIN_NS (1 * ZC_NS_PER_S)    /* a login that failed is not tried again for so long */
-#define AUTH_RENEW_NS (3600 * ZC_NS_PER_S) /* when the server does not say how long a token lives  \
-                                            */
-#define AUTH_LATER_NS (10 * ZC_NS_PER_S)   /* after a renewal that failed */
+#define AUTH_AGAIN_NS (1 * ZC_NS_PER_S) /* a login that failed is not tried again for so long */
+#define AUTH_RENEW_NS                                                                              \
+    (3600 * ZC_NS_PER_S)                 /* when the server does not say how long a token lives    \
+                                          */
+#define AUTH_LATER_NS (10 * ZC_NS_PER_S) /* after a renewal that failed */
 
 struct hdfs_auth {
     struct hdfs *h;   /* not to be touched once dead */

@@ -414,6 +414,7 @@ static void get_from(struct get *g)
             .method = "GET",
             .url = g->url.p,
             .expect = g->len - g->got,
+            .deadline_ns = g->req->base.deadline_ns, /* a slow read that has none is not cut off */
             .connect_timeout_ns = connect_s[i] * ZC_NS_PER_S,
             .stall_ns = stall_s[i] * ZC_NS_PER_S,
             .data = get_data,

@@ -106,7 +106,6 @@ int hdfs_op_start(struct hdfs_op *op, struct zc_http *http)
     int r = hdfs_op_cancelled(op) ? -ECANCELED : 0;
     http->loop = op->lane;
     http->tls = &h->tls;
-    http->deadline_ns = op->deadline_ns;
     pthread_mutex_lock(&h->lock);
     if (r == 0) {
         op->http = http;
@@ -284,6 +283,7 @@ static void call_try(struct hdfs_op *op)
             .method = c->method,
             .url = c->url.p,
             .expect = c->expect,
+            .deadline_ns = op->deadline_ns,
             .connect_timeout_ns = alone ? 0 : CALL_CONNECT_NS,
             .stall_ns = alone ? 0 : CALL_STALL_NS,
             .header = call_header,
