@@ -10,7 +10,8 @@
 
 const struct zc_command zc_commands[] = {
     {"mount", "[OPTIONS] SOURCE MOUNTPOINT", "show a source at a mount point",
-     "SOURCE is s3://BUCKET[/PREFIX] or file:///DIR. Returns once the source has answered and the "
+     "SOURCE is s3://BUCKET[/PREFIX], hdfs://NAMESERVICE[/PATH], webhdfs://HOST:PORT[/PATH], "
+     "swebhdfs:// or file:///DIR. Returns once the source has answered and the "
      "mount is there; a daemon "
      "then serves it until it is unmounted. -o OPT[,OPT=VALUE...] takes the same options as "
      "mount(8) writes them.",

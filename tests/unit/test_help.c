@@ -152,8 +152,9 @@ static void exit_statuses(void **state)
         assert_int_equal(CALL("zcache", c->name, "--bogus"), ZC_EXIT_USAGE);
     }
     assert_int_equal(CALL("zcache", "mount"), ZC_EXIT_USAGE);
-    assert_int_equal(CALL("zcache", "mount", "hdfs://x/y", "/"), ZC_EXIT_USAGE);
-    assert_int_equal(CALL("zcache", "mount", "-o", "rw", "file:///", "/"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "mount", "ftp://x/y", "/nowhere/at/all"), ZC_EXIT_USAGE);
+    assert_int_equal(CALL("zcache", "mount", "-o", "rw", "file:///etc", "/nowhere/at/all"),
+                     ZC_EXIT_USAGE);
     assert_int_equal(CALL("zcache", "mount", "file:///etc", "/nowhere/at/all"), ZC_EXIT_FAIL);
     assert_int_equal(CALL("zcache", "mount", "file:///etc", "/etc/passwd"), ZC_EXIT_FAIL);
     assert_int_equal(CALL("zcache", "warm"), ZC_EXIT_USAGE);

@@ -196,6 +196,10 @@ static void dead_options_are_refused(void **state)
     DEAD("s3://bucket", "--ca-bundle", "--no-verify-ssl", "--ca-bundle", "x");
     DEAD("s3://bucket", "does not use TLS", "--endpoint-url", "http://h", "--no-verify-ssl");
     DEAD("s3://bucket", "http:// or https://", "--endpoint-url", "h:9000");
+    DEAD("s3://bucket", "--hdfs-user has no effect", "--hdfs-user", "me");
+    DEAD("hdfs://ns/d", "--region has no effect", "--region", "x");
+    DEAD("webhdfs://nn:9870", "does not use TLS", "--ca-bundle", "x");
+    DEAD("hdfs://ns", "does not go with", "--hdfs-user", "me", "--hdfs-keytab", "k");
     DEAD("s3://bucket", "power of two", "--chunk-size", "3MiB");
     DEAD("s3://bucket", "smaller than one chunk", "--cache-size", "1MiB");
     DEAD("s3://bucket", "one folder only", "--cache-dir", "/a:/b");

@@ -36,6 +36,29 @@ static void file_sources(void **state)
     zc_source_free(&s);
 }
 
+static void hdfs_sources(void **state)
+{
+    static const struct {
+        const char *url;
+        enum zc_scheme scheme;
+        const char *authority, *prefix;
+    } cases[] = {
+        {"hdfs:///data", ZC_SCHEME_HDFS, "", "data"},
+        {"hdfs://nameservice/data/set/", ZC_SCHEME_HDFS, "nameservice", "data/set"},
+        {"webhdfs://nn:9870", ZC_SCHEME_WEBHDFS, "nn:9870", ""},
+        {"swebhdfs://nn:9871/a b", ZC_SCHEME_SWEBHDFS, "nn:9871", "a b"},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++) {
+        struct zc_source s;
+        assert_int_equal(zc_source_parse(cases[i].url, &s, NULL), 0);
+        assert_int_equal(s.scheme, cases[i].scheme);
+        assert_true(zc_scheme_is_hdfs(s.scheme));
+        assert_string_equal(s.authority, cases[i].authority);
+        assert_string_equal(s.prefix, cases[i].prefix);
+        zc_source_free(&s);
+    }
+}
+
 static void wrong_sources(void **state)
 {
     static const struct {
@@ -45,7 +68,10 @@ static void wrong_sources(void **state)
         {"bucket", "no scheme"},
         {"/data", "file:///its/whole/path"},
         {"://x", "no scheme"},
-        {"hdfs://nn/x", "unknown source scheme 'hdfs'; there are s3 and file"},
+        {"ftp://nn/x",
+         "unknown source scheme 'ftp'; there are s3, hdfs, webhdfs, swebhdfs and file"},
+        {"webhdfs:///x", "names no host"},
+        {"hdfs://nn/a/../b", "'..'"},
         {"S3://bucket", "unknown source scheme 'S3'"},
         {"s3://", "names no bucket"},
         {"s3:///key", "names no bucket"},
@@ -84,9 +110,8 @@ static void a_key_has_an_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(s3_sources),
-        cmocka_unit_test(file_sources),
-        cmocka_unit_test(wrong_sources),
+        cmocka_unit_test(s3_sources),       cmocka_unit_test(file_sources),
+        cmocka_unit_test(hdfs_sources),     cmocka_unit_test(wrong_sources),
         cmocka_unit_test(a_key_has_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
