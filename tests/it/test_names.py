@@ -17,7 +17,8 @@ PREFIX = "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
 def mount_with(zc, proxy, new_bucket, injected):
     p, server = proxy
     bucket = new_bucket(server, {"good": b"good", "folder/inside": b"inside"})
-    p.swap("</ListBucketResult>", injected + "</ListBucketResult>")
+    # Only the root's listing has no prefix between these.
+    p.swap("</Name><KeyCount>", f"</Name>{injected}<KeyCount>")
     return zc.mount(f"s3://{bucket}", env={**server.env(), "AWS_ENDPOINT_URL": p.url})
 
 
