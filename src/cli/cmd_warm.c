@@ -189,7 +189,7 @@ static int warm_run(struct zc_paths *p)
     puts(b.p ? b.p : "");
     int status = warm_stop ? ZC_EXIT_SIGINT : ZC_EXIT_OK;
     for (size_t i = 0; i < p->n; i++) {
-        if (w.jobs[i].error[0] && !warm_stop)
+        if (w.jobs[i].error[0] && !warm_stop && !err.code)
             status = zc_cli_fail(ZC_EXIT_FAIL, "%s: %s", p->groups[i].mnt->point, w.jobs[i].error);
     }
     if (w.sum.failed && status == ZC_EXIT_OK)

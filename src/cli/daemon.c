@@ -131,7 +131,7 @@ static int daemon_source(struct zc_daemon *d, struct zc_error *err)
     d->backend = b;
 
     /* NameNodes may take their time to change over: there the deadline alone ends it. */
-    unsigned attempts = src->scheme == ZC_SCHEME_S3        ? zc_s3_max_attempts(b)
+    unsigned attempts = src->scheme == ZC_SCHEME_S3      ? zc_s3_max_attempts(b)
                         : zc_scheme_is_hdfs(src->scheme) ? 1000
                                                          : 0;
     r = zc_limit_new(b, (unsigned)o->max_connections, &outer);
@@ -221,10 +221,10 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
 
 static void daemon_teardown(struct zc_daemon *d)
 {
-    if (d->fetch)
-        zc_fetch_shutdown(d->fetch);
+    if (d->ctl)
+        zc_ctl_stop(d->ctl);
     if (d->vfs)
-        zc_vfs_shutdown(d->vfs);
+        zc_vfs_shutdown(d->vfs); /* and fetch's */
     zc_ctl_free(d->ctl);
     if (d->fuse)
         zc_fuse_free(d->fuse);

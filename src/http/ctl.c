@@ -352,14 +352,21 @@ fail:
     return r;
 }
 
+void zc_ctl_stop(struct zc_ctl *c)
+{
+    struct stat st;
+    if (c->stopping)
+        return;
+    c->stopping = true;
+    if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+        unlink(c->path);
+}
+
 void zc_ctl_free(struct zc_ctl *c)
 {
     if (!c)
         return;
-    struct stat st;
-    c->stopping = true;
-    if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
-        unlink(c->path);
+    zc_ctl_stop(c);
     MHD_stop_daemon(c->mhd); /* joins the connections' threads, closes the listening socket */
     free(c->path);
     free(c);

@@ -32,7 +32,10 @@ struct zc_ctl_ops {
 /* Listens on the socket path (made anew, mode 0600; the folder is made 0700 when missing). */
 int zc_ctl_new(const char *socket_path, const struct zc_ctl_ops *ops, void *user,
                struct zc_ctl **out, struct zc_error *err);
-/* Ends running jobs, closes, removes the socket. */
+/* First step of an end, does not wait: takes the socket's name away, so that a new daemon can have
+   it, and tells running jobs to end. */
+void zc_ctl_stop(struct zc_ctl *c);
+/* Waits until running jobs have ended, closes, frees. Also stops what was not stopped. */
 void zc_ctl_free(struct zc_ctl *c);
 
 /* Where the daemon of a mount point listens: <run dir>/zcache/<hash of the mount point>.sock, the
