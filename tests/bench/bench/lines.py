@@ -123,11 +123,12 @@ def warm_large(bench, lines):
             options = ("rand", "-s", n + 1, "-n", bench.data.sizes.random_reads)
             lines.pair("warm-random", lambda o=options: readers(*o, native)["p50_us"],
                        lambda o=options: readers(*o, ours)["p50_us"], drop_caches)
+        drop_caches()
         readers("seq", native)
         readers("seq", ours)
         for n in bench.rounds():
-            for name, options in (("hot-large-1", ("seq", "-r", 4)),
-                                  ("hot-large-4", ("seq", "-r", 8, "-t", 4))):
+            for name, options in (("hot-large-1", ("seq", "-r", 16)),
+                                  ("hot-large-4", ("seq", "-r", 32, "-t", 4))):
                 lines.pair(name, lambda o=options: rate(readers(*o, native)),
                            lambda o=options: rate(readers(*o, ours)))
 
@@ -194,7 +195,7 @@ def cold_large(bench, lines):
         keep_hot(bench, "large")
 
         def download():
-            r = bench.tools.rawget(server, "range", "-k", 8, "-t", 2,
+            r = bench.tools.rawget(server, "range", "-k", 8, "-t", 2, "-w", 256,
                                    f"{server.url}/{bucket}/large.bin", out)
             return rate(r)
 
