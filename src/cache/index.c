@@ -14,6 +14,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +22,7 @@
 
 #define INDEX_MAP_SIZE (16 * ZC_GIB)
 #define INDEX_READERS 512
-#define INDEX_TRIM_BYTES (16 * ZC_MIB)
+#define INDEX_TRIM_BYTES (64 * ZC_MIB)
 
 int index_errno(int rc)
 {
@@ -131,7 +132,9 @@ static int index_attach(struct zc_index *x, const struct rec_meta *meta, bool fr
             mdb_txn_abort(txn);
         }
     }
-    if (r != 1) {
+    if (r == 1) {
+        index_find_map(x);
+    } else {
         mdb_env_close(x->env);
         x->env = NULL;
     }
@@ -333,6 +336,8 @@ int index_load(struct zc_index *x, int (*fn)(void *user, const struct index_obje
             r = index_load_bits(locs, &o, &bits, &cap);
         if (r == 0)
             r = fn(user, &o);
+        index_touched(x, INDEX_FAULT_BYTES / 16 +
+                             (uint64_t)(o.complete ? 0 : o.present) * REC_LOC_LEN * 2);
     }
     if (r == 0 && rc != MDB_NOTFOUND)
         r = index_errno(rc);
@@ -341,7 +346,6 @@ int index_load(struct zc_index *x, int (*fn)(void *user, const struct index_obje
     if (objs)
         mdb_cursor_close(objs);
     index_read_end(x, txn);
-    index_trim(x);
     return r;
 }
 
@@ -428,6 +432,7 @@ int index_get_listing(struct zc_index *x, struct zc_digest dir,
                 break;
             if (r == 0)
                 r = fn(user, p, n);
+            index_touched(x, v.mv_size + INDEX_FAULT_BYTES);
         }
         if (r == 0 && rc != 0 && rc != MDB_NOTFOUND)
             r = index_errno(rc);
@@ -442,23 +447,37 @@ uint64_t index_duplicates(struct zc_index *x)
     return atomic_load_explicit(&x->duplicates, memory_order_relaxed);
 }
 
-/* LMDB does not tell where its map lies, so the kernel is asked. */
-void index_trim(struct zc_index *x)
+/* LMDB does not tell, so the kernel is asked. */
+void index_find_map(struct zc_index *x)
 {
     struct stat st;
-    if (stat(x->path, &st) < 0 || (uint64_t)st.st_size < INDEX_TRIM_BYTES)
-        return;
-    FILE *f = fopen("/proc/self/maps", "re");
     zc_autofree char *line = NULL;
     size_t cap = 0;
-    while (f && getline(&line, &cap, f) > 0) {
-        unsigned long from, to, inode;
-        if (sscanf(line, "%lx-%lx %*s %*s %*s %lu", &from, &to, &inode) == 3 &&
-            inode == st.st_ino && strstr(line, "index.mdb\n")) {
-            madvise((void *)from, to - from, MADV_DONTNEED); // NOLINT: an address in text
-            break;
+    FILE *f = fopen("/proc/self/maps", "re");
+    x->map_at = NULL;
+    if (f && stat(x->path, &st) == 0) {
+        while (getline(&line, &cap, f) > 0) {
+            uintptr_t from;
+            unsigned long inode;
+            if (sscanf(line, "%" SCNxPTR "-%*x %*s %*s %*s %lu", &from, &inode) == 2 &&
+                inode == st.st_ino && strstr(line, "index.mdb\n")) {
+                x->map_at = (char *)from; // NOLINT: an address in text
+                break;
+            }
         }
     }
     if (f)
         fclose(f);
+}
+
+void index_touched(struct zc_index *x, uint64_t bytes)
+{
+    struct stat st;
+    char *at = x->map_at;
+    uint64_t sum = atomic_fetch_add_explicit(&x->touched, bytes, memory_order_relaxed) + bytes;
+    if (sum < INDEX_TRIM_BYTES || !at)
+        return;
+    atomic_store_explicit(&x->touched, 0, memory_order_relaxed);
+    if (stat(x->path, &st) == 0 && (uint64_t)st.st_size > INDEX_TRIM_BYTES)
+        madvise(at, ZC_MIN((uint64_t)st.st_size, x->map_size), MADV_DONTNEED);
 }

@@ -40,7 +40,8 @@ struct zc_index {
     pthread_t thread;
 
     _Atomic uint64_t duplicates;
-    int64_t trimmed_ns; /* the writer's: when the map's pages were last given back */
+    _Atomic(char *) map_at;   /* where LMDB's map lies; NULL: unknown */
+    _Atomic uint64_t touched; /* about so many bytes became resident since index_trim */
 };
 
 /* LMDB's code -> negative errno. */
@@ -48,8 +49,13 @@ int index_errno(int rc);
 /* env is closed by the caller. `flags` are added to MDB_NOSUBDIR. */
 int index_env_open(const char *path, uint64_t map_size, unsigned flags, MDB_env **out);
 int index_dbs_open(MDB_txn *txn, bool create, struct index_dbs *db);
-/* Drops the map's pages from this process's resident set; they stay in the page cache. */
-void index_trim(struct zc_index *x);
+/* Finds out where the map lies: after it was made or moved. */
+void index_find_map(struct zc_index *x);
+/* A look at one cold page of a file makes its neighbours resident, too (fault_around_bytes). */
+#define INDEX_FAULT_BYTES (64 * ZC_KIB)
+/* Counts bytes of the map that were looked at, and when that is much, drops its pages from this
+   process's resident set; they stay in the page cache. */
+void index_touched(struct zc_index *x, uint64_t bytes);
 
 int index_writer_start(struct zc_index *x);
 void index_writer_stop(struct zc_index *x);

@@ -27,7 +27,6 @@
 #define INDEX_TXN_RECORDS 4000
 #define INDEX_TRIES 10
 #define INDEX_RETRY_NS (500 * ZC_NS_PER_MS)
-#define INDEX_TRIM_NS (2 * ZC_NS_PER_S)
 
 enum op_kind { OP_PUT_OBJ, OP_PUT_CHUNK, OP_DEL_OBJ, OP_PUT_LISTING, OP_DEL_LISTING };
 
@@ -321,6 +320,7 @@ static int writer_apply(struct zc_index *x, const struct index_queue *q, size_t 
     for (unsigned n = 0; next < q->len && n < INDEX_TXN_RECORDS && rc == 0; n++) {
         const struct op *op = (const struct op *)(q->p + next);
         rc = writer_one(x, txn, op, duplicates);
+        index_touched(x, 4 * INDEX_FAULT_BYTES); /* a leaf of each of three trees, and more */
         next += op->bytes;
     }
     if (rc) {
@@ -339,6 +339,7 @@ static int writer_grow(struct zc_index *x)
     int rc = mdb_env_set_mapsize(x->env, x->map_size * 2);
     if (!rc)
         x->map_size *= 2;
+    index_find_map(x);
     pthread_rwlock_unlock(&x->map);
     return rc;
 }
@@ -404,11 +405,6 @@ static void *writer_main(void *arg)
         if (r < 0)
             zc_err("%s: given up (%s): what is cached now is not known to the next mount", x->path,
                    strerror(-r));
-        int64_t now = zc_now_ns();
-        if (now - x->trimmed_ns > INDEX_TRIM_NS) {
-            index_trim(x);
-            x->trimmed_ns = now;
-        }
         spare = (struct index_queue){.p = q.p, .cap = q.cap};
         if (spare.cap > INDEX_KEEP_BYTES) {
             free(spare.p);

@@ -185,6 +185,7 @@ int verify_folder(struct zc_cache *c)
         struct slot *s = table_slot(&c->table, n);
         if (!s->used || s->flags & SLOT_SEEN)
             continue;
+        index_throttle(c->index);
         budget_give(c, s->bytes);
         cache_doom(c, n);
         cache_forget(c, n, true);
