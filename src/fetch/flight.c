@@ -389,5 +389,7 @@ int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio pr
                 first_error = r;
         }
         off += run;
+        if (off >= end) /* a run may end inside the last block, which the next search would find again */
+            return first_error;
     }
 }

@@ -138,6 +138,8 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     f->vfs = v;
     f->mountpoint = strdup(cfg->mountpoint);
     fnodes_init(f);
+    pthread_mutex_init(&f->dirs_lock, NULL);
+    zc_list_init(&f->dirs);
     fuse_set_log_func(fuse_log_line);
     f->can_pass = cfg->passthrough != ZC_OFF;
     strcpy(f->passthrough, f->can_pass ? "on" : "off: --passthrough off");
@@ -202,6 +204,7 @@ void zc_fuse_free(struct zc_fuse *f)
     zc_vfs_shutdown(f->vfs);
     fuse_session_unmount(f->se);
     fuse_session_destroy(f->se);
+    fuse_drop_handles(f);
     free(f->mountpoint);
     free(f);
 }

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #define FUSE_BUCKETS 1024
+#define FUSE_STRIPES 64
 
 /*
  * An open node. The kernel has an inode in one mode at a time: all its opens pass through to one backing file,
@@ -23,6 +24,13 @@ struct fnode {
     uint64_t node;
     unsigned passed, cached; /* opens of each kind; one of them is 0 */
     int backing_id;          /* 0: none */
+    struct zc_list handles;  /* struct handle */
+};
+
+/* A handle that the kernel holds, file or directory; embedded in it. */
+struct fuse_held {
+    struct zc_list link; /* in its stripe */
+    void (*drop)(struct fuse_held *);
 };
 
 struct zc_fuse {
@@ -40,6 +48,13 @@ struct zc_fuse {
         struct zc_list list;
     } buckets[FUSE_BUCKETS];
 
+    struct fuse_stripe {
+        pthread_mutex_t lock;
+        struct zc_list list;
+    } stripes[FUSE_STRIPES];
+
+    pthread_mutex_t dirs_lock;
+    struct zc_list dirs;     /* struct dir_handle */
     struct fuse_openers *openers; /* NULL without io_uring */
     _Atomic uint64_t opens, opens_passed, reads, read_bytes;
 };
@@ -58,9 +73,26 @@ void fuse_openers_free(struct fuse_openers *p); /* after what is queued was done
 int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node, const struct fuse_file_info *fi);
 
 /* node.c */
-/* Counts an open of the node. True: reply with *backing_id; false: through the daemon. fd < 0: not passable. */
-bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct fnode **out, int *backing_id);
-void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, bool passed);
+/* Counts an open of the node and keeps its handle. True: reply with *backing_id; false: through the daemon. fd < 0:
+   not passable. */
+bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct zc_list *handle, struct fnode **out,
+                int *backing_id);
+void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, struct zc_list *handle, bool passed);
 void fnodes_init(struct zc_fuse *f);
+/* After the session: forgets nodes that the kernel had open to the end. */
+void fnodes_drop(struct zc_fuse *f);
+
+/* held.c */
+void fuse_held_init(struct zc_fuse *f);
+/* Before the reply that gives the handle to the kernel; `drop` is for one that never comes back. */
+void fuse_held_add(struct zc_fuse *f, struct fuse_held *h, void (*drop)(struct fuse_held *));
+void fuse_held_del(struct zc_fuse *f, struct fuse_held *h);
+/* After the session: drops what the kernel did not give back. */
+void fuse_held_drop(struct zc_fuse *f);
+/* After the session: the handles that the kernel can close no more, one at a time; NULL when none is left. */
+struct zc_list *fnodes_left(struct zc_fuse *f);
+
+/* ops.c: gives up what is still open after a forced end, when no release will come. */
+void fuse_drop_handles(struct zc_fuse *f);
 
 #endif

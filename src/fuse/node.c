@@ -20,7 +20,8 @@ static struct fnode_bucket *fnode_bucket(struct zc_fuse *f, uint64_t node)
     return &f->buckets[(node ^ node >> 32) % FUSE_BUCKETS];
 }
 
-bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct fnode **out, int *backing_id)
+bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct zc_list *handle, struct fnode **out,
+                int *backing_id)
 {
     struct fnode_bucket *b = fnode_bucket(f, node);
     struct fnode *n = NULL;
@@ -41,6 +42,7 @@ bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct
             return false;
         }
         n->node = node;
+        zc_list_init(&n->handles);
         zc_list_push_front(&b->list, &n->link);
     }
     if (fd >= 0 && f->can_pass && n->cached == 0) {
@@ -63,16 +65,18 @@ bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct
         n->passed++;
     else
         n->cached++;
+    zc_list_push_back(&n->handles, handle);
     *backing_id = n->backing_id;
     pthread_mutex_unlock(&b->lock);
     *out = n;
     return pass;
 }
 
-void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, bool passed)
+void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, struct zc_list *handle, bool passed)
 {
     struct fnode_bucket *b = fnode_bucket(f, n->node);
     pthread_mutex_lock(&b->lock);
+    zc_list_del(handle);
     if (passed)
         n->passed--;
     else
@@ -88,4 +92,29 @@ void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, bool passed
     pthread_mutex_unlock(&b->lock);
     if (last)
         free(n);
+}
+
+struct zc_list *fnodes_left(struct zc_fuse *f)
+{
+    for (size_t i = 0; i < FUSE_BUCKETS; i++) {
+        while (!zc_list_empty(&f->buckets[i].list)) {
+            struct fnode *n = zc_list_entry(f->buckets[i].list.next, struct fnode, link);
+            struct zc_list *handle = zc_list_pop_front(&n->handles);
+            if (handle)
+                return handle;
+            zc_list_del(&n->link);
+            free(n);
+        }
+    }
+    return NULL;
+}
+
+void fnodes_drop(struct zc_fuse *f)
+{
+    for (size_t i = 0; i < FUSE_BUCKETS; i++) {
+        struct zc_list *l;
+        while ((l = zc_list_pop_front(&f->buckets[i].list)) != NULL)
+            free(zc_list_entry(l, struct fnode, link));
+        pthread_mutex_destroy(&f->buckets[i].lock);
+    }
 }

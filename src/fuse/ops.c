@@ -17,6 +17,7 @@
 #define TIMEOUT_FOREVER 3e8 /* seconds; ten years */
 
 struct handle {
+    struct zc_list link;        /* fnode->handles */
     struct zc_fuse *f;
     struct zc_object *o;
     struct fnode *n;
@@ -184,15 +185,39 @@ struct opendir_ctx {
     struct fuse_file_info fi;
 };
 
+struct dir_handle {
+    struct zc_list link; /* zc_fuse->dirs */
+    struct zc_dirh *dh;
+};
+
+static void dir_handle_free(struct zc_fuse *f, struct dir_handle *h)
+{
+    pthread_mutex_lock(&f->dirs_lock);
+    zc_list_del(&h->link);
+    pthread_mutex_unlock(&f->dirs_lock);
+    zc_vfs_closedir(h->dh);
+    free(h);
+}
+
 static void ops_dir_opened(void *user, int err, struct zc_dirh *dh)
 {
     struct opendir_ctx *c = user;
+    struct zc_fuse *f = ops_self(c->req);
+    struct dir_handle *h = err < 0 ? NULL : malloc(sizeof(*h));
+    if (err == 0 && !h) {
+        zc_vfs_closedir(dh);
+        err = -ENOMEM;
+    }
     if (err < 0) {
         fuse_reply_err(c->req, ops_errno(err));
     } else {
-        c->fi.fh = (uint64_t)(uintptr_t)dh;
+        h->dh = dh;
+        pthread_mutex_lock(&f->dirs_lock);
+        zc_list_push_back(&f->dirs, &h->link);
+        pthread_mutex_unlock(&f->dirs_lock);
+        c->fi.fh = (uint64_t)(uintptr_t)h;
         if (fuse_reply_open(c->req, &c->fi) == -ENOENT)
-            zc_vfs_closedir(dh);
+            dir_handle_free(f, h);
     }
     free(c);
 }
@@ -211,7 +236,7 @@ static void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
 
 static void ops_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    zc_vfs_closedir((struct zc_dirh *)(uintptr_t)fi->fh);
+    dir_handle_free(ops_self(req), (struct dir_handle *)(uintptr_t)fi->fh);
     fuse_reply_err(req, 0);
 }
 
@@ -227,7 +252,7 @@ static size_t ops_add_entry(fuse_req_t req, char *buf, size_t room, bool plus, c
 /* Offsets: 1 after ".", 2 after "..", then 3 + place in the directory's table. */
 static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
-    struct zc_dirh *dh = (struct zc_dirh *)(uintptr_t)fi->fh;
+    struct zc_dirh *dh = ((struct dir_handle *)(uintptr_t)fi->fh)->dh;
     struct zc_node node = {.kind = ZC_KIND_DIR};
     const char *name;
     uint64_t at = (uint64_t)off;
@@ -299,11 +324,11 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struc
         h->f = f;
         h->o = o;
         atomic_init(&h->refs, 1);
-        h->passed = fnode_open(f, req, node, fd, &h->n, &fi->backing_id);
+        h->passed = fnode_open(f, req, node, fd, &h->link, &h->n, &fi->backing_id);
         if (h->n && !h->passed && !complete)
             h->streams = zc_streams_new(o);
         if (h->n && !h->passed && !complete && !h->streams) {
-            fnode_close(f, req, h->n, false);
+            fnode_close(f, req, h->n, &h->link, false);
             h->n = NULL;
         }
     }
@@ -328,7 +353,7 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struc
     bool passed = h->passed;
     struct fnode *n = h->n;
     if (fuse_reply_open(req, fi) == -ENOENT) { /* the opener was interrupted: no release will come */
-        fnode_close(f, req, n, passed);
+        fnode_close(f, req, n, &h->link, passed);
         handle_unref(h);
     }
 }
@@ -405,7 +430,7 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
-    fnode_close(h->f, req, h->n, h->passed);
+    fnode_close(h->f, req, h->n, &h->link, h->passed);
     fuse_reply_err(req, 0);
     handle_unref(h);
 }
@@ -528,6 +553,15 @@ static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
     if (stream)
         zc_streams_ahead(h->streams, (uint64_t)off + size);
     handle_unref(h);
+}
+
+void fuse_drop_handles(struct zc_fuse *f)
+{
+    struct zc_list *it;
+    while ((it = fnodes_left(f)))
+        handle_unref(zc_list_entry(it, struct handle, link));
+    while ((it = zc_list_pop_front(&f->dirs)))
+        dir_handle_free(f, zc_list_entry(it, struct dir_handle, link));
 }
 
 const struct fuse_lowlevel_ops fuse_ops = {
