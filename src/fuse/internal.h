@@ -13,7 +13,6 @@
 #include <stdatomic.h>
 
 #define FUSE_BUCKETS 1024
-#define FUSE_STRIPES 64
 
 /*
  * An open node. The kernel has an inode in one mode at a time: all its opens pass through to one backing file,
@@ -25,12 +24,6 @@ struct fnode {
     unsigned passed, cached; /* opens of each kind; one of them is 0 */
     int backing_id;          /* 0: none */
     struct zc_list handles;  /* struct handle */
-};
-
-/* A handle that the kernel holds, file or directory; embedded in it. */
-struct fuse_held {
-    struct zc_list link; /* in its stripe */
-    void (*drop)(struct fuse_held *);
 };
 
 struct zc_fuse {
@@ -47,11 +40,6 @@ struct zc_fuse {
         pthread_mutex_t lock;
         struct zc_list list;
     } buckets[FUSE_BUCKETS];
-
-    struct fuse_stripe {
-        pthread_mutex_t lock;
-        struct zc_list list;
-    } stripes[FUSE_STRIPES];
 
     pthread_mutex_t dirs_lock;
     struct zc_list dirs;     /* struct dir_handle */
@@ -79,16 +67,6 @@ bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct
                 int *backing_id);
 void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, struct zc_list *handle, bool passed);
 void fnodes_init(struct zc_fuse *f);
-/* After the session: forgets nodes that the kernel had open to the end. */
-void fnodes_drop(struct zc_fuse *f);
-
-/* held.c */
-void fuse_held_init(struct zc_fuse *f);
-/* Before the reply that gives the handle to the kernel; `drop` is for one that never comes back. */
-void fuse_held_add(struct zc_fuse *f, struct fuse_held *h, void (*drop)(struct fuse_held *));
-void fuse_held_del(struct zc_fuse *f, struct fuse_held *h);
-/* After the session: drops what the kernel did not give back. */
-void fuse_held_drop(struct zc_fuse *f);
 /* After the session: the handles that the kernel can close no more, one at a time; NULL when none is left. */
 struct zc_list *fnodes_left(struct zc_fuse *f);
 

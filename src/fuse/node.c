@@ -108,13 +108,3 @@ struct zc_list *fnodes_left(struct zc_fuse *f)
     }
     return NULL;
 }
-
-void fnodes_drop(struct zc_fuse *f)
-{
-    for (size_t i = 0; i < FUSE_BUCKETS; i++) {
-        struct zc_list *l;
-        while ((l = zc_list_pop_front(&f->buckets[i].list)) != NULL)
-            free(zc_list_entry(l, struct fnode, link));
-        pthread_mutex_destroy(&f->buckets[i].lock);
-    }
-}
