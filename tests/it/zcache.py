@@ -34,11 +34,15 @@ def wait_for(what, seconds=20, step=0.02, message="it did not happen"):
 
 
 def alive(pid):
+    """Is a thread of it left? A killed process's first thread can be a zombie while others still end."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii", errors="replace") as f:
+                if f.read().rsplit(")", 1)[1].split()[0] not in "ZX":
+                    return True
     except OSError:
-        return False
+        pass
+    return False
 
 
 class Failed(AssertionError):
