@@ -48,14 +48,14 @@ static const struct fault_row {
     {"UnsupportedOperationException", -ENOTSUP, false, false},
 };
 
-static void fault_by_message(int status, const char *exception, const char *message,
-                             struct hdfs_fault *out)
+static void fault_by_message(int status, const char *message, struct hdfs_fault *out)
 {
     if (strstr(message, "out of the range") || strstr(message, "out of range"))
         out->err = -ERANGE;
-    else if (strcmp(exception, "IllegalArgumentException") == 0 &&
-             strstr(message, "parameter \"op\""))
+    else if (strstr(message, "parameter \"op\"") || strstr(message, "No enum constant"))
         out->err = -ENOTSUP;
+    else if (strstr(message, "not allowed to impersonate"))
+        out->err = -EACCES;
     else if (strstr(message, "No active and not excluded nodes") ||
              strstr(message, "Failed to find datanode") || strstr(message, "Could not obtain") ||
              status >= 500)
@@ -102,7 +102,7 @@ void hdfs_fault_of(int status, const char *body, size_t n, struct hdfs_fault *ou
         out->other_node = row->other_node;
         out->auth = row->auth;
     } else {
-        fault_by_message(status, exception, message, out);
+        fault_by_message(status, message, out);
     }
     /* A standby cannot check a token, and says that it is wrong. */
     if (out->auth && strstr(message, "StandbyException")) {

@@ -1,0 +1,535 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HDFS as a source, against real daemons: plain, behind a gateway, over TLS, with two NameNodes, with Kerberos.
+
+HDFS_ENTRIES=100000   entries of the large directory (5,000)
+HDFS_KILLS=20         DataNodes killed in mid-read (3)
+HDFS_OVERWRITES=30    overwrites under a reader (30)
+HDFS_VERSION=3.3.6    release of the daemons (3.5.0)
+"""
+
+import errno
+import hashlib
+import http.client
+import os
+import random
+import signal
+import stat
+import threading
+import time
+import unicodedata
+import urllib.parse
+
+import pytest
+
+from conftest import MIB, SIZES, make_bytes
+from servers import hdfs
+
+ENTRIES = int(os.environ.get("HDFS_ENTRIES") or 5000)
+KILLS = int(os.environ.get("HDFS_KILLS") or 3)
+OVERWRITES = int(os.environ.get("HDFS_OVERWRITES") or 30)
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="class")
+def simple(base):
+    with hdfs.Cluster(os.path.join(base, "hdfs"), tls=True) as c:
+        yield c
+
+
+def make_dirs(cluster, parent, names):
+    """Directories are the cheapest entries there are: one request each, on one connection."""
+    c = http.client.HTTPConnection(*cluster.namenode(), timeout=60)
+    for name in names:
+        c.request("PUT", "/webhdfs/v1" + urllib.parse.quote(f"{parent}/{name}") + "?op=MKDIRS&user.name=root")
+        r = c.getresponse()
+        assert r.status == 200, r.read()
+        r.read()
+    c.close()
+
+
+class Reading(threading.Thread):
+    """Reads a file from end to end, in pieces; .at says how far it is."""
+
+    def __init__(self, path, step=256 * 1024):
+        super().__init__()
+        self.path, self.step, self.at, self.error, self.sum = path, step, 0, None, hashlib.sha256()
+
+    def run(self):
+        try:
+            with open(self.path, "rb", buffering=0) as f:
+                while data := f.read(self.step):
+                    self.sum.update(data)
+                    self.at += len(data)
+        except OSError as e:
+            self.error = e
+
+    def reach(self, n):
+        while self.at < n and self.is_alive():
+            time.sleep(0.001)
+
+    def result(self, seconds=50):
+        self.join(seconds)
+        assert not self.is_alive(), f"{self.path} hangs at {self.at}"
+        if self.error:
+            raise self.error
+        return self.sum.hexdigest()
+
+
+class TestSimple:
+    """A NameNode and two DataNodes."""
+
+    def test_a_large_directory_comes_in_pages(self, zc, simple):
+        names = [f"d{i:06d}" for i in range(ENTRIES)]
+        simple.mkdir("/large")
+        make_dirs(simple, "/large", names)
+        simple.put("/large/file", b"x" * 1000)
+        m = zc.mount(simple.url + "/large", server=simple)
+        assert sorted(os.listdir(m)) == names + ["file"]
+        assert m.requests()["lists"] >= (ENTRIES + 1) / 1000
+        assert os.stat(m.join("file")).st_size == 1000
+        assert os.stat(m.join(names[ENTRIES // 2])).st_mode & stat.S_IFDIR
+        with pytest.raises(FileNotFoundError):
+            os.stat(m.join("d"))
+
+    def test_every_size_and_name(self, zc, simple):
+        files = {p: make_bytes(n, p) for p, n in SIZES.items()}
+        files |= {f"many/{i % 3}/f{i}": make_bytes(500 + i * 37, str(i)) for i in range(60)}
+        files |= {"blocks": make_bytes(9 * MIB + 5, "blocks")}
+        simple.put_many({"/tree/" + p: d for p, d in files.items()})
+        simple.put("/tree/blocks", files["blocks"], blocksize=MIB)
+        m = zc.mount(simple.url + "/tree", server=simple)
+        found = {}
+        for top, _, names in os.walk(m):
+            for name in names:
+                full = os.path.join(top, name)
+                with open(full, "rb") as f:
+                    found[os.path.relpath(full, m)] = f.read()
+        assert found.keys() == files.keys()
+        for p, d in files.items():
+            assert found[p] == d, p
+        assert m.status()["backend"]["errors"] == 0
+
+    def test_normal_forms_are_names_of_their_own(self, zc, simple):
+        nfc = unicodedata.normalize("NFC", "é/ö 한글.txt")
+        nfd = unicodedata.normalize("NFD", nfc)
+        assert nfc != nfd
+        odd = ["a b%+&?#;", "100%", "+", "new\nline", "quote'\"", "back\\slash", "😀", "~{}[]|^`", "a;b=c"]
+        simple.put(f"/names/{nfc}", b"composed")
+        simple.put(f"/names/{nfd}", b"decomposed, and longer")
+        for name in odd:
+            simple.put(f"/names/{name}", name.encode())
+        m = zc.mount(simple.url + "/names", server=simple)
+        assert m.read(nfc) == b"composed"
+        assert m.read(nfd) == b"decomposed, and longer"
+        for name in odd:
+            assert m.read(name) == name.encode()
+        assert set(os.listdir(m)) == {nfc.split("/")[0], nfd.split("/")[0], *odd}
+        # HDFS cannot be asked for what is no UTF-8: it is not there.
+        with pytest.raises(FileNotFoundError):
+            os.stat(os.fsencode(m.path) + b"/\xff\xfe")
+
+    def test_links_are_not_shown_and_counted(self, zc, simple):
+        """Symbolic links are switched off in HDFS; a name that was not UTF-8 is shown as one with U+FFFD."""
+        simple.put("/hidden/a", b"a")
+        simple.put("/hidden/b\ufffd", b"b")
+        m = zc.mount(simple.url + "/hidden", server=simple)
+        assert os.listdir(m) == ["a"]
+        assert m.status()["vfs"]["hidden"] == 1
+        with pytest.raises(FileNotFoundError):
+            os.stat(m.join("b\ufffd"))
+
+    def test_owner_mode_and_times(self, zc, simple):
+        simple.put("/attr/ours", b"1")
+        simple.put("/attr/theirs", b"1")
+        simple.must("PUT", "/attr/ours", "SETOWNER", owner="daemon", group="mail")
+        simple.must("PUT", "/attr/theirs", "SETOWNER", owner="stranger", group="strangers")
+        simple.must("PUT", "/attr/ours", "SETPERMISSION", permission="640")
+        simple.must("PUT", "/attr/ours", "SETTIMES", modificationtime=1500000000123, accesstime=1)
+        m = zc.mount(simple.url + "/attr", server=simple)
+        s = os.stat(m.join("ours"))
+        assert (s.st_uid, s.st_gid, stat.S_IMODE(s.st_mode)) == (1, 8, 0o640)
+        assert s.st_mtime_ns == 1500000000123000000
+        s = os.stat(m.join("theirs"))
+        assert (s.st_uid, s.st_gid) == (os.getuid(), os.getgid())
+        m.umount()
+        m = zc.mount(simple.url + "/attr", "--uid", "12", "--file-mode", "0400", server=simple)
+        s = os.stat(m.join("ours"))
+        assert (s.st_uid, stat.S_IMODE(s.st_mode)) == (12, 0o400)
+
+    def test_permission_is_hdfs_s(self, zc, simple):
+        simple.put("/private/f", b"secret")
+        simple.must("PUT", "/private/f", "SETPERMISSION", permission="600")
+        m = zc.mount(simple.url + "/private", "--hdfs-user", "nobody", server=simple)
+        with pytest.raises(PermissionError):
+            m.read("f")
+        simple.must("PUT", "/private", "SETPERMISSION", permission="700")
+        zc.fails("mount", "--cache-dir", zc.place()[1], "--hdfs-user", "nobody", simple.url + "/private",
+                 zc.place()[0], words=["permission denied", "nobody"])
+
+    def test_an_overwrite_never_mixes(self, zc, simple):
+        """Versions are filled with their own number; every open sees one number only."""
+        size = 6 * MIB
+        simple.put("/over/f", bytes([1]) * size)
+        m = zc.mount(simple.url + "/over", "--metadata-ttl", "minimal", server=simple)
+        bad, seen, stale, over = [], set(), [0], threading.Event()
+
+        def reader(seed):
+            rnd = random.Random(seed)
+            while not over.is_set():
+                numbers = set()
+                try:
+                    with open(m.join("f"), "rb", buffering=0) as f:
+                        for _ in range(rnd.randint(1, 12)):
+                            data = os.pread(f.fileno(), rnd.choice([4096, 65536, MIB]), rnd.randrange(size))
+                            numbers |= set(data)
+                except OSError as e:
+                    if e.errno == errno.ESTALE:
+                        stale[0] += 1
+                    else:
+                        bad.append(repr(e))
+                if len(numbers) > 1:
+                    bad.append(numbers)
+                seen.update(numbers)
+
+        threads = [threading.Thread(target=reader, args=(i,)) for i in range(3)]
+        for t in threads:
+            t.start()
+        for i in range(2, OVERWRITES + 2):
+            if i % 3:
+                simple.put("/over/f", bytes([i % 256]) * size)
+            else:
+                simple.put("/over/new", bytes([i % 256]) * size)
+                simple.rename("/over/new", "/over/f")
+        over.set()
+        for t in threads:
+            t.join(60)
+        assert not bad, bad[:5]
+        assert len(seen) > OVERWRITES // 4, f"seen {len(seen)}, stale {stale[0]}"
+
+    def test_append_and_truncate_are_seen(self, zc, simple):
+        one = make_bytes(5 * MIB, "one")
+        simple.put("/grow/f", one)
+        m = zc.mount(simple.url + "/grow", "--metadata-ttl", "minimal", server=simple)
+        f = os.open(m.join("f"), os.O_RDONLY)
+        assert os.pread(f, 4096, 0) == one[:4096]
+        simple.append("/grow/f", b"more")
+        try:
+            assert os.pread(f, MIB, 4 * MIB) == one[4 * MIB:]
+        except OSError as e:
+            assert e.errno == errno.ESTALE
+        os.close(f)
+        assert m.read("f") == one + b"more"
+        simple.must("POST", "/grow/f", "TRUNCATE", newlength=MIB)
+        for _ in range(100):  # the last block is being recovered
+            if simple.stat("/grow/f")["length"] == MIB and "true" not in str(simple.ask(
+                    "GET", "/grow/f", "GET_BLOCK_LOCATIONS")[2]).split("isUnderConstruction")[1][:8]:
+                break
+            time.sleep(0.1)
+        assert m.read("f") == one[:MIB]
+
+    def test_a_removed_file_is_stale(self, zc, simple):
+        data = make_bytes(40 * MIB, "removed")
+        simple.put("/removed/f", data)
+        m = zc.mount(simple.url + "/removed", "--metadata-ttl", "minimal", server=simple)
+        f = os.open(m.join("f"), os.O_RDONLY)
+        assert os.pread(f, 4096, 0) == data[:4096]
+        simple.delete("/removed/f")
+        with pytest.raises(OSError) as e:
+            os.pread(f, 4096, 39 * MIB)
+        assert e.value.errno == errno.ESTALE
+        os.close(f)
+        with pytest.raises(FileNotFoundError):
+            m.read("f")
+
+    def test_datanodes_killed_and_frozen(self, zc, simple):
+        data = make_bytes(64 * MIB, "kill")
+        want = sha(data)
+        simple.put("/kill/f", data)
+        rnd = random.Random(4)
+        for i in range(KILLS + 1):
+            victim = simple.daemons[f"dn{i % 2 + 1}"]
+            m = zc.mount(simple.url + "/kill", server=simple)
+            r = Reading(m.join("f"))
+            r.start()
+            r.reach(rnd.randrange(1, 48) * MIB)
+            freeze = i == KILLS
+            victim.freeze() if freeze else victim.kill()
+            try:
+                assert r.result() == want, f"round {i}"
+            finally:
+                victim.thaw() if freeze else simple.restart(f"dn{i % 2 + 1}")
+            m.umount()
+
+    def test_a_datanode_dead_before_the_read(self, zc, simple):
+        """The NameNode goes on offering it for ten minutes."""
+        files = {f"/dead/f{i}": make_bytes(20000, f"dead{i}") for i in range(20)}
+        simple.put_many(files)
+        simple.daemons["dn1"].kill()
+        try:
+            m = zc.mount(simple.url + "/dead", server=simple)
+            began = time.monotonic()
+            for p, d in files.items():
+                assert m.read(p.rsplit("/", 1)[1]) == d
+            assert time.monotonic() - began < 15
+        finally:
+            simple.restart("dn1")
+
+    def test_the_namenode_comes_back(self, zc, simple):
+        data = make_bytes(30 * MIB, "back")
+        simple.put("/back/f", data)
+        m = zc.mount(simple.url + "/back", server=simple)
+        r = Reading(m.join("f"))
+        r.start()
+        r.reach(2 * MIB)
+        simple.daemons["nn"].kill()
+        simple.daemons["nn"].start()
+        assert r.result() == sha(data)
+        simple.wait_ready()
+
+    def test_tls(self, zc, simple):
+        data = make_bytes(5 * MIB, "tls")
+        simple.put("/tls/f", data)
+        source = f"swebhdfs://{simple.host}:{simple.https}/tls"
+        m = zc.mount(source, "--ca-bundle", simple.ca, server=simple)
+        assert m.read("f") == data
+        point, cache = zc.place()
+        zc.fails("mount", "--cache-dir", cache, source, point, words="certificate")
+        m2 = zc.mount(source, "--no-verify-ssl", server=simple)
+        assert m2.read("f") == data
+
+    def test_the_configuration_finds_it(self, zc, simple):
+        simple.put("/conf/f", b"found")
+        for source in ("hdfs:///conf", f"hdfs://{simple.host}:{simple.rpc}/conf"):
+            m = zc.mount(source, "--hadoop-conf", simple.conf, server=simple)
+            assert m.read("f") == b"found"
+            m.umount()
+        m = zc.mount("hdfs:///conf", env={"HADOOP_CONF_DIR": simple.conf}, server=simple)
+        assert m.read("f") == b"found"
+
+    def test_bad_sources_are_refused_in_words(self, zc, simple):
+        simple.put("/words/f", b"x")
+        point, cache = zc.place()
+        free = hdfs.free_port()
+        for source, words, options in (
+                (f"webhdfs://127.0.0.1:{free}/x", ["connect", str(free)], ()),
+                ("webhdfs://no-such-host.invalid:9870/x", "resolve", ()),
+                (simple.url + "/missing", "does not exist", ()),
+                (simple.url + "/words/f", "not a directory", ()),
+                (f"webhdfs://127.0.0.1:{simple.dn_ports[0]}/x", [], ()),
+                ("webhdfs://host:port/x", "host:port", ()),
+                ("webhdfs:///x", "no host", ()),
+                ("hdfs://wrong!name/x", "nameservice", ()),
+                ("hdfs:///x", "fs.defaultFS", ()),
+                (simple.url + "/x/../y", r"'\.\.'", ()),
+                (simple.url + "/words", "no effect", ("--region", "x")),
+                (simple.url + "/words", "TLS", ("--no-verify-ssl",)),
+                ("file:///tmp", "no effect", ("--hdfs-user", "x")),
+                (simple.url + "/words", "no-such-folder", ("--hadoop-conf", "/no-such-folder")),
+                (simple.url + "/words", "core-site.xml", ("--hadoop-conf", cache)),
+        ):
+            zc.fails("mount", "--cache-dir", cache, *options, source, point, words=words)
+
+    def test_a_gateway(self, zc, simple):
+        port = simple.start_httpfs()
+        files = {p: make_bytes(n, p) for p, n in SIZES.items() if n < 11 * MIB}
+        simple.put_many({"/gate/" + p: d for p, d in files.items()})
+        make_dirs(simple, "/gate/dirs", [f"d{i:04d}" for i in range(2100)])
+        m = zc.mount(f"webhdfs://127.0.0.1:{port}/gate", "--metadata-ttl", "minimal", server=simple)
+        assert len(os.listdir(m.join("dirs"))) == 2100
+        for p, d in files.items():
+            assert m.read(p) == d, p
+        size = 9 * MIB
+        simple.put("/gate/over", bytes([1]) * size)
+        for i in range(2, 8):
+            f = os.open(m.join("over"), os.O_RDONLY)
+            seen = set(os.pread(f, MIB, 0))
+            simple.put("/gate/over", bytes([i]) * size)
+            try:
+                seen |= set(os.pread(f, MIB, 6 * MIB))
+            except OSError as e:
+                assert e.errno == errno.ESTALE
+            os.close(f)
+            assert len(seen) == 1
+        simple.daemons["httpfs"].stop()
+
+
+class TestOlder:
+    """A short look at another release."""
+
+    def test_reads_and_listings(self, base, zc):
+        version = "3.3.6" if hdfs.VERSION != "3.3.6" else "3.5.0"
+        with hdfs.Cluster(os.path.join(base, "hdfs-" + version), datanodes=1, version=version) as c:
+            data = make_bytes(20 * MIB + 1, "older")
+            c.put("/a/large", data)
+            c.put("/a/ü %", b"small")
+            make_dirs(c, "/a/dirs", [f"d{i}" for i in range(1500)])
+            m = zc.mount(c.url + "/a", server=c)
+            assert m.read("large") == data
+            assert m.read("ü %") == b"small"
+            assert len(os.listdir(m.join("dirs"))) == 1500
+            m.umount()
+
+
+class TestPair:
+    """Two NameNodes, one of which is active."""
+
+    @pytest.fixture(scope="class")
+    def pair(self, base):
+        with hdfs.HACluster(os.path.join(base, "hdfs-ha")) as c:
+            yield c
+
+    def test_failover_under_load(self, zc, pair):
+        files = {f"f{i}": make_bytes(30000 + i, f"ha{i}") for i in range(40)}
+        files["large"] = make_bytes(40 * MIB, "ha")
+        pair.put_many({"/ha/" + p: d for p, d in files.items()})
+        m = zc.mount("hdfs://zc/ha", "--hadoop-conf", pair.conf, "--metadata-ttl", "minimal", "--cache-size", "32MiB",
+                     server=pair)
+        bad, over, reads = [], threading.Event(), [0]
+
+        def reader(seed):
+            rnd = random.Random(seed)
+            while not over.is_set():
+                p = rnd.choice(list(files))
+                try:
+                    with open(m.join(p), "rb") as f:
+                        if p == "large":
+                            at = rnd.randrange(36 * MIB)
+                            ok = os.pread(f.fileno(), MIB, at) == files[p][at:at + MIB]
+                        else:
+                            ok = f.read() == files[p]
+                    if not ok:
+                        bad.append(f"{p}: wrong bytes")
+                    reads[0] += 1
+                except OSError as e:
+                    bad.append(f"{p}: {e!r}")
+
+        threads = [threading.Thread(target=reader, args=(i,)) for i in range(3)]
+        for t in threads:
+            t.start()
+        time.sleep(0.5)
+        pair.failover()
+        time.sleep(0.5)
+        dead = pair.kill_active()
+        time.sleep(1)
+        before = reads[0]
+        pair.restart_namenode(dead)
+        pair.failover()
+        time.sleep(1)
+        over.set()
+        for t in threads:
+            t.join(60)
+        assert not bad, bad[:5]
+        assert reads[0] > before > 0
+
+    def test_addresses_instead_of_a_configuration(self, zc, pair):
+        pair.put("/plain/f", b"either")
+        hosts = ",".join(f"127.0.0.1:{web}" for _, web in pair.ports.values())
+        m = zc.mount(f"webhdfs://{hosts}/plain", server=pair)
+        assert m.read("f") == b"either"
+
+    def test_no_active_namenode(self, zc, pair):
+        port = pair.ports[3 - pair.active][1]
+        point, cache = zc.place()
+        zc.fails("mount", "--cache-dir", cache, f"webhdfs://127.0.0.1:{port}/x", point, words="standby")
+
+
+class TestKerberos:
+    """Logins, tokens, and what is said when they fail."""
+
+    LIFE = 6  # seconds that a token lives between renewals; twice that at the most
+
+    @pytest.fixture(scope="class")
+    def secure(self, base):
+        extra = {"dfs.namenode.delegation.token.renew-interval": self.LIFE * 1000,
+                 "dfs.namenode.delegation.token.max-lifetime": self.LIFE * 2000}
+        with hdfs.KerberosCluster(os.path.join(base, "hdfs-krb"), extra=extra) as c:
+            c.put("/data/f", make_bytes(20 * MIB, "krb"))
+            for i in range(200):
+                c.mkdir(f"/data/dir/{i}") if i % 50 == 0 else None
+            c.put("/home/alice/mine", b"alice's")
+            c.must("PUT", "/home/alice/mine", "SETOWNER", owner="alice")
+            c.must("PUT", "/home/alice/mine", "SETPERMISSION", permission="600")
+            yield c
+
+    def fresh_admin(self, c):
+        c.token = c.new_token("hdfs")
+        return c
+
+    def test_keytab(self, zc, secure):
+        m = zc.mount(secure.url + "/", "--hdfs-keytab", secure.keytab("alice"), env=secure.krb_env())
+        assert sha(m.read("data/f")) == sha(make_bytes(20 * MIB, "krb"))
+        assert m.read("home/alice/mine") == b"alice's"
+
+    def test_ticket_cache(self, zc, secure, work):
+        cache = os.path.join(work, "cc")
+        secure.kinit("bob", cache)
+        m = zc.mount(secure.url + "/", env=secure.krb_env(cache))
+        assert sha(m.read("data/f")) == sha(make_bytes(20 * MIB, "krb"))
+        with pytest.raises(PermissionError):
+            m.read("home/alice/mine")
+
+    def test_tokens_end_during_reads(self, zc, secure):
+        c = self.fresh_admin(secure)
+        files = {f"/token/f{i}": make_bytes(5000 + i, f"t{i}") for i in range(150)}
+        c.put_many(files)
+        c.put("/token/late", b"late")
+        m = zc.mount(c.url + "/token", "--log-level", "debug", "--metadata-ttl", "minimal", "--hdfs-principal",
+                     f"alice@{c.realm}", "--hdfs-keytab", c.keytab("alice"), env=c.krb_env())
+        began = time.monotonic()
+        for p, d in files.items():  # renewed and replaced on the way
+            assert m.read(p.rsplit("/", 1)[1]) == d
+            time.sleep(max(0.0, (self.LIFE * 2.5 - (time.monotonic() - began)) / len(files)))
+        time.sleep(self.LIFE * 2 + 1)  # nobody asks, nobody renews: it is found expired
+        assert m.read("late") == b"late"
+        m.umount()
+        with open(next(os.path.join(zc.logs, n) for n in os.listdir(zc.logs)), encoding="utf-8") as f:
+            log = f.read()
+        assert "delegation=" not in log and "urlString" not in log and "Negotiate" not in log
+
+    def test_a_token_that_is_given(self, zc, secure, work):
+        path = os.path.join(work, "token")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(secure.new_token("bob") + "\n")
+        m = zc.mount(secure.url + "/data", "--hdfs-token", path, env=secure.krb_env())
+        assert sha(m.read("f")) == sha(make_bytes(20 * MIB, "krb"))
+        m.umount()
+        # As Hadoop itself writes one for a job.
+        cache, path = os.path.join(work, "cc"), os.path.join(work, "hadoop-token")
+        secure.kinit("bob", cache)
+        secure.tool("org.apache.hadoop.hdfs.tools.DelegationTokenFetcher", path, env=secure.krb_env(cache))
+        m = zc.mount(secure.url + "/data", env={**secure.krb_env(), "HADOOP_TOKEN_FILE_LOCATION": path})
+        assert sha(m.read("f")) == sha(make_bytes(20 * MIB, "krb"))
+
+    def test_failures_name_their_cause(self, zc, secure, work):
+        c = secure
+        point, cache = zc.place()
+        expired = os.path.join(work, "expired")
+        c.kinit("bob", expired, "-l", "1s")
+        broken = os.path.join(work, "krb5.conf")
+        with open(os.path.join(c.krb, "krb5.conf"), encoding="ascii") as f:
+            text = f.read()
+        with open(broken, "w", encoding="ascii") as f:
+            f.write(text.replace(f"kdc = 127.0.0.1:{c.kdc_port}", f"kdc = 127.0.0.1:{hdfs.free_port()}"))
+        rubbish = os.path.join(work, "rubbish")
+        with open(rubbish, "wb") as f:
+            f.write(b"HDTS\x00\x01\xff")
+        time.sleep(1.5)
+        alice = ("--hdfs-keytab", c.keytab("alice"))
+        for options, env, words in (
+                ((), c.krb_env(), ["ticket cache", "credentials"]),
+                ((), c.krb_env(expired), ["ticket cache", "expired"]),
+                ((*alice, "--hdfs-principal", "alice@NOWHERE.TEST"), c.krb_env(), ["NOWHERE.TEST|principal"]),
+                ((*alice, "--hdfs-principal", f"carol@{c.realm}"), c.krb_env(), ["keytab", "carol"]),
+                (("--hdfs-keytab", rubbish), c.krb_env(), ["rubbish"]),
+                (("--hdfs-keytab", "/no/keytab"), c.krb_env(), ["/no/keytab"]),
+                (alice, {**c.krb_env(), "KRB5_CONFIG": broken}, ["KDC", c.realm]),
+                (("--hdfs-token", rubbish), c.krb_env(), ["rubbish"]),
+                ((*alice, "--hdfs-user", "x"), c.krb_env(), ["--hdfs-user"]),
+        ):
+            zc.fails("mount", "--cache-dir", cache, *options, c.url + "/", point, env=env, words=words)
+        # The principal is HTTP/localhost, and 127.0.0.1 is another name.
+        zc.fails("mount", "--cache-dir", cache, *alice, f"webhdfs://127.0.0.1:{c.http}/", point, env=c.krb_env(),
+                 words="HTTP/127.0.0.1")
