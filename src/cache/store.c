@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -27,6 +29,7 @@
 #define STORE_RAMFS 0x858458f6
 #define STORE_PLACES 9 /* NAME, NAME-2 ... NAME-9 */
 #define STORE_DEPTH 4
+#define STORE_WIPERS 7 /* threads that unlink, beside the caller */
 
 /* ------------------------------------------------------------------ removing */
 
@@ -281,6 +284,58 @@ static int store_open_objects(struct store *s)
     return 0;
 }
 
+static void store_close_objects(struct store *s)
+{
+    for (int i = 0; i < 256; i++) {
+        if (s->objects[i] >= 0)
+            close(s->objects[i]);
+        s->objects[i] = -1;
+    }
+}
+
+struct wipe {
+    struct store *store;
+    _Atomic int next, error;
+};
+
+static void *wipe_main(void *arg)
+{
+    struct wipe *w = arg;
+    for (int i; (i = atomic_fetch_add(&w->next, 1)) < 256;) {
+        int fd = openat(w->store->objects[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int r = fd < 0 ? -errno : store_remove_tree(fd, NULL, 1);
+        if (r < 0)
+            w->error = r;
+    }
+    return NULL;
+}
+
+/* Unlinking a gigabyte that is in the page cache takes a good part of a second, so as many at once
+   as there are processors. */
+int store_empty(struct store *s)
+{
+    struct wipe w = {.store = s};
+    pthread_t t[STORE_WIPERS];
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    int n = 0, want = (int)ZC_MIN(cpus > 0 ? cpus - 1 : 0, (long)STORE_WIPERS);
+    while (n < want && pthread_create(&t[n], NULL, wipe_main, &w) == 0)
+        n++;
+    wipe_main(&w);
+    while (n > 0)
+        pthread_join(t[--n], NULL);
+    return w.error;
+}
+
+/* All but the lock. */
+static int store_wipe(struct store *s)
+{
+    if (s->objects[255] >= 0)
+        store_empty(s);
+    store_close_objects(s);
+    int fd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : store_remove_tree(fd, "lock", STORE_DEPTH);
+}
+
 int store_open(const char *dir, const char *identity, bool keep, bool allow_tmpfs,
                struct store **out, struct zc_error *err)
 {
@@ -295,8 +350,9 @@ int store_open(const char *dir, const char *identity, bool keep, bool allow_tmpf
         s->objects[i] = -1;
     int r = store_claim(s, dirfd, dir, identity);
     if (r == 0 && !keep) {
-        int sub = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        r = sub < 0 ? -errno : store_remove_tree(sub, "lock", STORE_DEPTH);
+        if (faccessat(s->dirfd, "objects", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            store_open_objects(s); /* if that fails, the slow way does it */
+        r = store_wipe(s);
     }
     if (r == 0)
         r = store_marker_write(s->lockfd, keep, identity);
@@ -324,36 +380,20 @@ void store_close(struct store *s, bool remove)
 {
     if (!s)
         return;
-    for (int i = 0; i < 256; i++) {
-        if (s->objects[i] >= 0)
-            close(s->objects[i]);
-    }
     if (remove && s->dirfd >= 0 && s->path) {
-        int sub = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        int r = sub < 0 ? -errno : store_remove_tree(sub, "lock", STORE_DEPTH);
+        int r = store_wipe(s);
         if (r == 0 && (unlinkat(s->dirfd, "lock", 0) < 0 || rmdir(s->path) < 0))
             r = -errno;
         if (r < 0)
             zc_warn("cannot remove the cache %s: %s", s->path, strerror(-r));
     }
+    store_close_objects(s);
     if (s->lockfd >= 0)
         close(s->lockfd);
     if (s->dirfd >= 0)
         close(s->dirfd);
     free(s->path);
     free(s);
-}
-
-int store_empty(struct store *s)
-{
-    int r = 0;
-    for (int i = 0; i < 256; i++) {
-        int fd = openat(s->objects[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        int e = fd < 0 ? -errno : store_remove_tree(fd, NULL, 1);
-        if (e < 0 && r == 0)
-            r = e;
-    }
-    return r;
 }
 
 /* ------------------------------------------------------------------ files */
