@@ -410,7 +410,7 @@ int index_get_listing(struct zc_index *x, struct zc_digest dir,
     MDB_cursor *cur;
     uint8_t key[REC_LST_KEY];
     pthread_mutex_lock(&x->lock);
-    bool pending = x->listing > x->applied;
+    bool pending = x->listing[dir.lo % INDEX_LISTINGS] > x->applied;
     pthread_mutex_unlock(&x->lock);
     if (pending)
         index_flush(x);

@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#define INDEX_LISTINGS 256
+
 struct index_dbs {
     MDB_dbi obj, loc, sum, lst, meta;
 };
@@ -34,7 +36,8 @@ struct zc_index {
     pthread_cond_t done;  /* a batch was applied */
     struct index_queue queue;
     uint64_t pushed, applied; /* numbers of records */
-    uint64_t listing;         /* number of the last pushed record that touched a listing */
+    /* Numbers of the last pushed records that touched a listing, by the directory's digest. */
+    uint64_t listing[INDEX_LISTINGS];
     bool urgent, stop, broken;
     bool started;
     pthread_t thread;

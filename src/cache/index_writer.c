@@ -76,7 +76,7 @@ static int writer_push(struct zc_index *x, struct op *op, const void *extra, siz
         q->len += bytes;
         q->last = ++x->pushed;
         if (op->kind == OP_PUT_LISTING || op->kind == OP_DEL_LISTING)
-            x->listing = x->pushed;
+            x->listing[op->id.lo % INDEX_LISTINGS] = x->pushed;
         if (idle || q->len >= INDEX_SOFT_BYTES)
             pthread_cond_signal(&x->wake);
     } else if (r == -ENOMEM && (op->kind == OP_DEL_OBJ || op->kind == OP_DEL_LISTING)) {
