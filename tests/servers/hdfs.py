@@ -12,7 +12,7 @@ process is started by this one and ended by its pid.  HDFS_VERSION names the rel
 What the jars want that is not obvious: they lack webapps/, and empty folders on the class path do; dfs.*
 must stand in both site files; WebHDFS takes its kind of authentication from hadoop.http.authentication.type.
 
-From a shell:  python3 -m servers.hdfs simple|ha|kerberos FOLDER   (in tests/)
+From a shell:  python3 -m servers.hdfs simple|ha|kerberos FOLDER   (in tests/; `fetch` only fetches)
 """
 
 import argparse
@@ -534,7 +534,7 @@ class KerberosCluster(Cluster):
         self.kdc_port = free_port()
         self.kdc = None
         self.jvm = [f"-Djava.security.krb5.conf={self.krb}/krb5.conf"]
-        self.user = "hdfs"
+        self.user, self.token_at = "hdfs", 0
 
     def properties(self):
         me, web = f"hdfs/localhost@{self.realm}", f"HTTP/localhost@{self.realm}"
@@ -627,8 +627,17 @@ class KerberosCluster(Cluster):
                 return False
 
         self.wait(ready)
-        self.token = self.new_token("hdfs")
+        self.fresh_token()
         self.wait(lambda: self.ask("PUT", "/.ready", "MKDIRS")[0] == 200)
+
+    def ask(self, *args, **kw):
+        # Some tests have tokens that live for seconds.
+        if self.token and time.monotonic() - self.token_at > 2:
+            self.fresh_token()
+        return super().ask(*args, **kw)
+
+    def fresh_token(self):
+        self.token, self.token_at = self.new_token("hdfs"), time.monotonic()
 
     def new_token(self, who):
         cache = f"{self.krb}/{who}.cc"
@@ -644,9 +653,16 @@ class KerberosCluster(Cluster):
 def main():
     kinds = {"simple": Cluster, "ha": HACluster, "kerberos": KerberosCluster}
     p = argparse.ArgumentParser(description="Runs HDFS until it is interrupted.")
-    p.add_argument("kind", choices=sorted(kinds))
-    p.add_argument("folder")
+    p.add_argument("kind", choices=[*kinds, "fetch"])
+    p.add_argument("folder", nargs="?")
     a = p.parse_args()
+    if a.kind == "fetch":
+        for version in {VERSION, "3.5.0", HTTPFS_VERSION}:
+            classpath(version)
+        classpath(HTTPFS_VERSION, httpfs=True)
+        return 0
+    if not a.folder:
+        p.error("which folder?")
     with kinds[a.kind](a.folder) as c:
         print(f"source: {c.url}/", flush=True)
         print(f"configuration: {c.conf}", flush=True)
