@@ -20,8 +20,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define TRANSFER_BIG ((uint64_t)512 << 10) /* from here on blocks are announced */
-#define TRANSFER_BUFFER_BIG (512L << 10)
+#define TRANSFER_ANNOUNCED ((uint64_t)32 << 10) /* from here on blocks are announced */
+#define TRANSFER_BIG ((uint64_t)128 << 10)
+#define TRANSFER_BUFFER_BIG (256L << 10) /* more leaves the processor's second cache */
 #define TRANSFER_BUFFER_SMALL (128L << 10)
 #define TRANSFER_BUFFER_ANSWER (32L << 10) /* no body, or one of unknown length */
 #define TRANSFER_CONNECT_MS 10000L
@@ -264,7 +265,7 @@ static void transfer_sizes(struct net_easy *e, const struct zc_http *req)
     long buffer = req->expect >= TRANSFER_BIG ? TRANSFER_BUFFER_BIG
                   : req->expect               ? TRANSFER_BUFFER_SMALL
                                               : TRANSFER_BUFFER_ANSWER;
-    bool verbose = req->expect >= TRANSFER_BIG;
+    bool verbose = req->expect >= TRANSFER_ANNOUNCED;
     long ms = req->connect_timeout_ns ? (long)(req->connect_timeout_ns / ZC_NS_PER_MS)
                                       : TRANSFER_CONNECT_MS;
     ms = ZC_MAX(ms, 1L);
