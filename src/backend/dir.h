@@ -9,8 +9,8 @@
 #include "backend/backend.h"
 
 struct zc_dir_config {
-    const char *path;    /* absolute */
-    unsigned threads;    /* 0 = 8 */
+    const char *path; /* absolute */
+    unsigned threads; /* 0 = 8 */
 };
 
 int zc_dirsrc_new(const struct zc_dir_config *cfg, struct zc_backend **out, struct zc_error *err);

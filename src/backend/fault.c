@@ -18,6 +18,7 @@ struct fault {
     void *user;
     pthread_mutex_t plan_lock;
     pthread_mutex_t lock; /* req->priv and waiting */
+    atomic_uint refs;     /* the wrapper's own, and one for each op: a timer may outlive it */
     uint64_t n;           /* under plan_lock */
 };
 
@@ -48,10 +49,22 @@ static struct fault *fault_of(struct zc_backend *be)
     return zc_container_of(be, struct fault, be);
 }
 
+static void fault_release(struct fault *f)
+{
+    if (atomic_fetch_sub(&f->refs, 1) != 1)
+        return;
+    pthread_mutex_destroy(&f->lock);
+    pthread_mutex_destroy(&f->plan_lock);
+    free(f);
+}
+
 static void fault_unref(struct fault_op *op)
 {
-    if (atomic_fetch_sub(&op->refs, 1) == 1)
-        free(op);
+    struct fault *f = op->f;
+    if (atomic_fetch_sub(&op->refs, 1) != 1)
+        return;
+    free(op);
+    fault_release(f);
 }
 
 static void fault_leave(struct fault_op *op, int err)
@@ -157,6 +170,7 @@ static struct fault_op *fault_begin(struct fault *f, enum zc_fault_op kind, stru
     if (!op)
         return NULL;
     op->f = f;
+    atomic_fetch_add(&f->refs, 1);
     op->kind = kind;
     op->outer = outer;
     atomic_store(&op->refs, 1);
@@ -258,9 +272,7 @@ static void fault_op_free(struct zc_backend *be)
 {
     struct fault *f = fault_of(be);
     zc_backend_free(f->inner);
-    pthread_mutex_destroy(&f->lock);
-    pthread_mutex_destroy(&f->plan_lock);
-    free(f);
+    fault_release(f);
 }
 
 static const struct zc_backend_ops fault_ops = {
@@ -281,6 +293,7 @@ int zc_fault_new(struct zc_backend *inner, struct zc_net *net, zc_fault_plan *pl
         return -ENOMEM;
     assert(inner->layer + 1 < ZC_LAYERS);
     f->be = *inner;
+    f->refs = 1;
     f->be.ops = &fault_ops;
     f->be.layer = inner->layer + 1;
     f->inner = inner;

@@ -35,6 +35,8 @@ struct retry {
     struct zc_net *net;
     struct zc_retry_config cfg;
     pthread_mutex_t lock; /* ops' waiting and req->priv */
+    atomic_uint refs; /* the wrapper's own, and one for each op: a timer that has nothing to do any
+                         more may outlive the wrapper */
     atomic_uint lane;
     _Atomic uint64_t seed;
 };
@@ -75,10 +77,21 @@ static struct retry *retry_of(struct zc_backend *be)
     return zc_container_of(be, struct retry, be);
 }
 
+static void retry_release(struct retry *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) != 1)
+        return;
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
 static void retry_unref(struct retry_op *op)
 {
-    if (atomic_fetch_sub(&op->refs, 1) == 1)
-        free(op);
+    struct retry *r = op->r;
+    if (atomic_fetch_sub(&op->refs, 1) != 1)
+        return;
+    free(op);
+    retry_release(r);
 }
 
 /* ---- the end ---- */
@@ -274,6 +287,7 @@ static struct retry_op *retry_begin(struct retry *r, enum retry_kind kind, struc
         return NULL;
     }
     op->r = r;
+    atomic_fetch_add(&r->refs, 1);
     op->kind = kind;
     atomic_store_explicit(&op->refs, 1, memory_order_relaxed);
     op->outer = outer;
@@ -376,8 +390,7 @@ static void retry_op_free(struct zc_backend *be)
 {
     struct retry *r = retry_of(be);
     zc_backend_free(r->inner);
-    pthread_mutex_destroy(&r->lock);
-    free(r);
+    retry_release(r);
 }
 
 static const struct zc_backend_ops retry_ops = {
@@ -398,6 +411,7 @@ int zc_retry_new(struct zc_backend *inner, struct zc_net *net, const struct zc_r
         return -ENOMEM;
     assert(inner->layer + 1 < ZC_LAYERS);
     r->be = *inner;
+    r->refs = 1;
     r->be.ops = &retry_ops;
     r->be.layer = inner->layer + 1;
     r->inner = inner;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wrappers: a backend that holds another and adds one behaviour. Freeing one frees what it holds. */
+/* Wrappers: a backend that holds another and adds one behaviour. Freeing one frees what it holds.
+ */
 #ifndef ZC_BACKEND_WRAP_H
 #define ZC_BACKEND_WRAP_H
 
@@ -8,24 +9,25 @@
 struct zc_net;
 
 struct zc_retry_config {
-    unsigned attempts;     /* in all, of those that reach the store; 0 = 10 (AWS_MAX_ATTEMPTS overrides in S3) */
-    int64_t base_ns;       /* first back-off; 0 = 50 ms; doubles, full jitter */
-    int64_t cap_ns;        /* longest back-off; 0 = 5 s */
-    int64_t deadline_ns;   /* for requests without one, from submission or the last byte; 0 = 60 s */
+    unsigned attempts; /* in all, of those that reach the store; 0 = 10 (AWS_MAX_ATTEMPTS overrides
+                          in S3) */
+    int64_t base_ns;   /* first back-off; 0 = 50 ms; doubles, full jitter */
+    int64_t cap_ns;    /* longest back-off; 0 = 5 s */
+    int64_t deadline_ns; /* for requests without one, from submission or the last byte; 0 = 60 s */
 };
-/* Retries -EAGAIN, -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH and -EBADMSG with exponential
-   back-off and full jitter (Brooker, "Exponential Backoff And Jitter", 2015); a get goes on where its
-   bytes ended, and counts its attempts anew when it moved on. Where nothing answers (-ECONNREFUSED,
-   -EHOSTUNREACH) only the deadline ends it. The last error, with words, is what the caller sees.
-   probe() is tried three times within some seconds. */
+/* Retries -EAGAIN, -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH and -EBADMSG with
+   exponential back-off and full jitter (Brooker, "Exponential Backoff And Jitter", 2015); a get
+   goes on where its bytes ended, and counts its attempts anew when it moved on. Where nothing
+   answers (-ECONNREFUSED, -EHOSTUNREACH) only the deadline ends it. The last error, with words, is
+   what the caller sees. probe() is tried three times within some seconds. */
 int zc_retry_new(struct zc_backend *inner, struct zc_net *net, const struct zc_retry_config *cfg,
                  struct zc_backend **out);
 /* Is this one of the errors above? */
 bool zc_retry_useful(int err);
 
-/* At most `requests` in flight (0 = 64); the rest waits by priority, first come first served within one.
-   A part of them (a quarter, one at least) is kept free of warm and read-ahead, so that demand never
-   waits for a slot that they hold. */
+/* At most `requests` in flight (0 = 64); the rest waits by priority, first come first served within
+   one. A part of them (a quarter, one at least) is kept free of warm and read-ahead, so that demand
+   never waits for a slot that they hold. */
 int zc_limit_new(struct zc_backend *inner, unsigned requests, struct zc_backend **out);
 
 #endif

@@ -9,7 +9,10 @@ struct zc_list {
     struct zc_list *next, *prev;
 };
 
-#define ZC_LIST_INIT(name) {&(name), &(name)}
+#define ZC_LIST_INIT(name)                                                                         \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
+    }
 
 static inline void zc_list_init(struct zc_list *l)
 {
@@ -69,7 +72,8 @@ static inline void zc_list_splice(struct zc_list *to, struct zc_list *from)
 }
 
 #define zc_list_entry(ptr, type, member) zc_container_of(ptr, type, member)
-#define zc_list_for_each(it, head) for (struct zc_list *it = (head)->next; it != (head); it = it->next)
+#define zc_list_for_each(it, head)                                                                 \
+    for (struct zc_list *it = (head)->next; it != (head); it = it->next)
 #define zc_list_for_each_safe(it, tmp, head)                                                       \
     for (struct zc_list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
 

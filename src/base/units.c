@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Digits with at most one point, as a number; *end is what follows. strtod would also take hex, "inf"
-   and the locale's comma. */
+/* Digits with at most one point, as a number; *end is what follows. strtod would also take hex,
+   "inf" and the locale's comma. */
 static int units_number(const char *s, long double *out, const char **end)
 {
     long double v = 0, scale = 1;
@@ -58,9 +58,9 @@ static int units_scaled(const char *s, const struct units_unit *units, size_t n,
 int zc_parse_size(const char *s, uint64_t *bytes)
 {
     static const struct units_unit units[] = {
-        {"B", 1},       {"KiB", 0x1p10L}, {"MiB", 0x1p20L}, {"GiB", 0x1p30L}, {"TiB", 0x1p40L},
-        {"PiB", 0x1p50L}, {"KB", 1e3L},   {"MB", 1e6L},     {"GB", 1e9L},     {"TB", 1e12L},
-        {"PB", 1e15L},
+        {"B", 1},         {"KiB", 0x1p10L}, {"MiB", 0x1p20L}, {"GiB", 0x1p30L},
+        {"TiB", 0x1p40L}, {"PiB", 0x1p50L}, {"KB", 1e3L},     {"MB", 1e6L},
+        {"GB", 1e9L},     {"TB", 1e12L},    {"PB", 1e15L},
     };
     return units_scaled(s, units, ZC_ARRAY_SIZE(units), bytes);
 }

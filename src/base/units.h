@@ -5,8 +5,8 @@
 
 #include "base/base.h"
 
-/* "100GiB", "8MiB", "512KiB", "1TiB", "4096B"; also KB, MB, GB, TB (powers of 1000) and fractions ("1.5GiB").
-   A bare number is refused (-EINVAL); past 2^63 - 1: -ERANGE. */
+/* "100GiB", "8MiB", "512KiB", "1TiB", "4096B"; also KB, MB, GB, TB (powers of 1000) and fractions
+   ("1.5GiB"). A bare number is refused (-EINVAL); past 2^63 - 1: -ERANGE. */
 int zc_parse_size(const char *s, uint64_t *bytes);
 /* "250ms", "60s", "5m", "2h", "7d" -> nanoseconds. A bare number is refused except "0". */
 int zc_parse_duration(const char *s, int64_t *ns);

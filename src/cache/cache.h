@@ -5,16 +5,18 @@
  * One cache belongs to one mount. Its folder, made under the configured directory:
  *     lock                flock'ed while a daemon uses it; holds that daemon's pid
  *     index.mdb           LMDB, see cache/index.h
- *     objects/XX/HEX      one backing file for each object version: its cached chunks at their own offsets;
- *                         HEX is the object's digest, XX its first byte
+ *     objects/XX/HEX      one backing file for each object version: its cached chunks at their own
+ * offsets; HEX is the object's digest, XX its first byte
  *
- * An object is resident when at least one of its chunks is on disk. A chunk is recorded only after its bytes
- * were written and its sum is known; an object with all its chunks recorded is complete, and its backing file
- * then never changes again until it is unlinked, so that it may be handed to the kernel.
+ * An object is resident when at least one of its chunks is on disk. A chunk is recorded only after
+ * its bytes were written and its sum is known; an object with all its chunks recorded is complete,
+ * and its backing file then never changes again until it is unlinked, so that it may be handed to
+ * the kernel.
  *
  * Threads: all functions may be called from any thread unless said otherwise. Only zc_cache_open,
- * zc_cache_close and zc_cache_verify wait long; the others take one lock for a short time and may do one
- * open(2), unlink(2) or a page of file I/O outside of it. The index has a writer thread of its own.
+ * zc_cache_close and zc_cache_verify wait long; the others take one lock for a short time and may
+ * do one open(2), unlink(2) or a page of file I/O outside of it. The index has a writer thread of
+ * its own.
  */
 #ifndef ZC_CACHE_H
 #define ZC_CACHE_H
@@ -26,18 +28,18 @@
 struct zc_cache;
 
 struct zc_cache_config {
-    const char *dir;          /* made if missing (0700) */
-    const char *identity;     /* names the folder below it: the canonical source(s) of the mount */
-    uint64_t size;            /* hard limit in bytes; 0 = 90% of what is free above the floor at start */
-    double free_ratio;        /* floor: this share of the file system stays free */
-    uint64_t chunk_size;      /* bytes; power of two, 64 KiB to 64 MiB */
-    uint64_t seed;            /* of the content hashes */
-    bool keep;                /* survive zc_cache_close */
+    const char *dir;      /* made if missing (0700) */
+    const char *identity; /* names the folder below it: the canonical source(s) of the mount */
+    uint64_t size;       /* hard limit in bytes; 0 = 90% of what is free above the floor at start */
+    double free_ratio;   /* floor: this share of the file system stays free */
+    uint64_t chunk_size; /* bytes; power of two, 64 KiB to 64 MiB */
+    uint64_t seed;       /* of the content hashes */
+    bool keep;           /* survive zc_cache_close */
     bool allow_tmpfs;
 };
 
-/* Opens or makes the folder, takes over what an earlier daemon left if cfg->keep (checking the sums of what
-   was written shortly before an unclean end), else empties it. Errors come with words. */
+/* Opens or makes the folder, takes over what an earlier daemon left if cfg->keep (checking the sums
+   of what was written shortly before an unclean end), else empties it. Errors come with words. */
 int zc_cache_open(const struct zc_cache_config *cfg, struct zc_cache **out, struct zc_error *err);
 /* No object may be open any more. Removes the folder unless keep. */
 void zc_cache_close(struct zc_cache *c);
@@ -46,11 +48,13 @@ void zc_cache_close(struct zc_cache *c);
 struct zc_objid {
     struct zc_digest id;
 };
-struct zc_objid zc_objid_of(const char *source, const char *path, const char *version, uint64_t size);
+struct zc_objid zc_objid_of(const char *source, const char *path, const char *version,
+                            uint64_t size);
 
 /* ------------------------------------------------------------------ objects */
 
-/* A resident object held open: it is not evicted while held. One struct for each object, counted. */
+/* A resident object held open: it is not evicted while held. One struct for each object, counted.
+ */
 struct zc_cobj;
 
 enum zc_cobj_state { ZC_COBJ_PARTIAL, ZC_COBJ_COMPLETE };
@@ -58,18 +62,21 @@ enum zc_cobj_state { ZC_COBJ_PARTIAL, ZC_COBJ_COMPLETE };
 /* Is the object complete on disk? A hint that costs one look into a table. */
 bool zc_cache_has(struct zc_cache *c, struct zc_objid id);
 
-/* Holds the object, making it (empty, partial, with a backing file) when it is not resident. `path` is kept in
-   the index for those who look into the cache. -ENOSPC when the budget has no room for its first byte,
-   -EIO and the like when the disk fails: the caller then goes on without the cache. Counts as one use. */
-int zc_cache_hold(struct zc_cache *c, struct zc_objid id, const char *source, const char *path, uint64_t size,
-                  struct zc_cobj **out);
+/* Holds the object, making it (empty, partial, with a backing file) when it is not resident. `path`
+   is kept in the index for those who look into the cache. -ENOSPC when the budget has no room for
+   its first byte, -EIO and the like when the disk fails: the caller then goes on without the cache.
+   Counts as one use. */
+int zc_cache_hold(struct zc_cache *c, struct zc_objid id, const char *source, const char *path,
+                  uint64_t size, struct zc_cobj **out);
 /* Only an existing complete one; 0 when there is none (*out untouched), 1 when held. */
 int zc_cache_hold_complete(struct zc_cache *c, struct zc_objid id, struct zc_cobj **out);
-/* The same without a wait: -EAGAIN when the object is there but the disk must be read to open or check it. */
+/* The same without a wait: -EAGAIN when the object is there but the disk must be read to open or
+ * check it. */
 int zc_cache_hold_quick(struct zc_cache *c, struct zc_objid id, struct zc_cobj **out);
 void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o);
 
-/* Descriptor of the backing file, O_RDWR while partial; owned by the object, open as long as it is held. */
+/* Descriptor of the backing file, O_RDWR while partial; owned by the object, open as long as it is
+ * held. */
 int zc_cobj_fd(struct zc_cobj *o);
 enum zc_cobj_state zc_cobj_state(struct zc_cobj *o);
 bool zc_cobj_has_chunk(struct zc_cobj *o, uint32_t chunk);
@@ -82,39 +89,45 @@ int zc_cobj_reserve(struct zc_cache *c, struct zc_cobj *o, uint64_t bytes);
 /* Gives back what was reserved and not written. */
 void zc_cobj_unreserve(struct zc_cache *c, struct zc_cobj *o, uint64_t bytes);
 
-/* The chunk's bytes are written; records its sum. Returns 1 when that made the object complete, else 0. */
+/* The chunk's bytes are written; records its sum. Returns 1 when that made the object complete,
+ * else 0. */
 int zc_cobj_commit(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct zc_digest sum);
 
-/* The object must not be served again (version gone, or bytes found wrong): unlinked now, freed when released. */
+/* The object must not be served again (version gone, or bytes found wrong): unlinked now, freed
+ * when released. */
 void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o);
 
-/* Drops the object if it is resident and not held. Returns the bytes freed; -EBUSY when it is held. */
+/* Drops the object if it is resident and not held. Returns the bytes freed; -EBUSY when it is held.
+ */
 int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id);
 
-/* A write or read on the cache disk failed: counted; after a few the disk is bypassed for a while. */
+/* A write or read on the cache disk failed: counted; after a few the disk is bypassed for a while.
+ */
 void zc_cache_disk_error(struct zc_cache *c, int err);
 
 /* ------------------------------------------------------------------ records of other rooms */
 
 /* Listings are kept in the same index: opaque pages under a directory's digest. */
-int zc_cache_put_listing(struct zc_cache *c, struct zc_digest dir, uint32_t page, const void *p, size_t n);
-/* Calls fn for each page in order, inside a read transaction; stops on a non-zero return and returns it. */
-int zc_cache_get_listing(struct zc_cache *c, struct zc_digest dir, int (*fn)(void *user, const void *p, size_t n),
-                         void *user);
+int zc_cache_put_listing(struct zc_cache *c, struct zc_digest dir, uint32_t page, const void *p,
+                         size_t n);
+/* Calls fn for each page in order, inside a read transaction; stops on a non-zero return and
+ * returns it. */
+int zc_cache_get_listing(struct zc_cache *c, struct zc_digest dir,
+                         int (*fn)(void *user, const void *p, size_t n), void *user);
 void zc_cache_drop_listing(struct zc_cache *c, struct zc_digest dir);
 
 /* ------------------------------------------------------------------ figures */
 
 struct zc_cache_stats {
-    uint64_t capacity;       /* bytes */
-    uint64_t used;           /* bytes on disk, reserved ones included */
-    uint64_t objects;        /* resident */
-    uint64_t complete;       /* of these */
+    uint64_t capacity; /* bytes */
+    uint64_t used;     /* bytes on disk, reserved ones included */
+    uint64_t objects;  /* resident */
+    uint64_t complete; /* of these */
     uint64_t evictions, evicted_bytes;
     uint64_t disk_errors, checked_chunks, bad_chunks;
-    uint64_t duplicates;     /* chunks whose sum was known under another place */
-    bool bypassed;           /* the disk is not used at the moment */
-    bool rebuilt;            /* the index was found damaged at start and made anew */
+    uint64_t duplicates; /* chunks whose sum was known under another place */
+    bool bypassed;       /* the disk is not used at the moment */
+    bool rebuilt;        /* the index was found damaged at start and made anew */
     const char *dir;
 };
 void zc_cache_get_stats(struct zc_cache *c, struct zc_cache_stats *out);

@@ -27,8 +27,9 @@
 #include "cache/cache.h"
 
 #define REC_FORMAT 1
-#define REC_STRING_MAX 4096 /* bytes of a source or a path; longer ones are cut, they only inform  \
-                             */
+#define REC_STRING_MAX                                                                             \
+    4096 /* bytes of a source or a path; longer ones are cut, they only inform                     \
+          */
 
 struct rec_obj {
     uint64_t size;

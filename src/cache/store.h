@@ -32,8 +32,8 @@ int store_empty(struct store *s);
 
 /* Descriptor of an object's backing file, or -errno. */
 int store_file_open(struct store *s, struct zc_objid id, int flags);
-/* Read-only, and only when the kernel knows the name already: -EAGAIN when it would have to read the disk, -EINVAL
-   or -ENOSYS before Linux 5.12. */
+/* Read-only, and only when the kernel knows the name already: -EAGAIN when it would have to read
+   the disk, -EINVAL or -ENOSYS before Linux 5.12. */
 int store_file_open_cached(struct store *s, struct zc_objid id);
 /* 0, also when there is none. */
 int store_file_unlink(struct store *s, struct zc_objid id);

@@ -4,6 +4,7 @@
 #include "cli/paths.h"
 
 #include "base/units.h"
+#include <zcache/control.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -24,8 +25,8 @@ static int free_run(struct zc_paths *p, struct zc_error *err)
     int r = 0;
     for (size_t i = 0; i < p->n && r == 0; i++) {
         for (size_t k = 0; k < p->groups[i].n_bodies && r == 0; k++) {
-            json_t *v =
-                zc_client_json(p->groups[i].socket, "/v1/free", p->groups[i].bodies[k], err);
+            json_t *v = zc_client_json(p->groups[i].socket, ZCACHE_CONTROL_FREE,
+                                       p->groups[i].bodies[k], err);
             if (!v)
                 r = err->code;
             files += free_number(v, "files");

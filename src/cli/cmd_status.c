@@ -6,6 +6,7 @@
 #include "cli/target.h"
 
 #include "base/units.h"
+#include <zcache/control.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -112,7 +113,7 @@ static void status_print(const json_t *v)
 static json_t *status_of(const struct zc_mnts *mnts, const struct zc_mnt *m, struct zc_error *err)
 {
     zc_autofree char *sock = zc_target_socket(mnts, m, err);
-    return sock ? zc_client_json(sock, "/v1/status", NULL, err) : NULL;
+    return sock ? zc_client_json(sock, ZCACHE_CONTROL_STATUS, NULL, err) : NULL;
 }
 
 static void status_json(const json_t *v)

@@ -8,6 +8,7 @@
 #include "cli/progress.h"
 
 #include "http/ctl_body.h"
+#include <zcache/control.h>
 
 #include <errno.h>
 #include <signal.h>
@@ -149,7 +150,7 @@ static bool warm_round(struct zc_paths *p, struct warm_view *w, size_t round, st
         j->finished = false;
         j->more = round + 1 < g->n_bodies;
         calls[n++] = (struct zc_call){.socket = g->socket,
-                                      .path = "/v1/warm",
+                                      .path = ZCACHE_CONTROL_WARM,
                                       .body = g->bodies[round],
                                       .line = warm_line,
                                       .user = j};

@@ -80,10 +80,9 @@ static json_t *status_backend(struct zc_daemon *d)
 {
     struct zc_backend_stats *s = d->backend->stats;
     return json_pack("{s:s s:I s:I s:I s:I s:I s:I s:I s:I}", "kind",
-                     zc_scheme_name(d->cfg->src->scheme), "gets", N(s->gets),
-                     "lists", N(s->lists), "heads", N(s->heads), "others", N(s->others), "retries",
-                     N(s->retries), "errors", N(s->errors), "bytes", N(s->bytes), "in_flight",
-                     N(s->in_flight));
+                     zc_scheme_name(d->cfg->src->scheme), "gets", N(s->gets), "lists", N(s->lists),
+                     "heads", N(s->heads), "others", N(s->others), "retries", N(s->retries),
+                     "errors", N(s->errors), "bytes", N(s->bytes), "in_flight", N(s->in_flight));
 }
 
 static json_t *status_option(const struct zc_opt *t, const void *at)

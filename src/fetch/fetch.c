@@ -34,10 +34,10 @@ void zc_fetch_shutdown(struct zc_fetch *f)
     pthread_mutex_lock(&f->lock);
     f->shutdown = true;
     for (size_t i = 0; i < FETCH_BUCKETS; i++) {
-        zc_list_for_each(it, &f->buckets[i]) {
+        zc_list_for_each (it, &f->buckets[i]) {
             struct zc_object *o = zc_list_entry(it, struct zc_object, hash_link);
             pthread_mutex_lock(&o->lock);
-            zc_list_for_each(fit, &o->flights)
+            zc_list_for_each (fit, &o->flights)
                 zc_backend_cancel(o->src, &zc_list_entry(fit, struct fetch_flight, link)->req.base);
             pthread_mutex_unlock(&o->lock);
         }

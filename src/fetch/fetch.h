@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fetching: brings byte ranges of object versions from their source to the cache, once, however many ask.
+ * Fetching: brings byte ranges of object versions from their source to the cache, once, however
+ * many ask.
  *
- * An object that is open or in flight is one struct zc_object, shared by all who opened that version. Ranges
- * are tracked in blocks (1/64 of a chunk): a block is absent, in flight, or present. A flight is one GET of
- * consecutive blocks; its bytes are written to the backing file straight from the network's buffer and hashed
- * on the way. Waiters are woken as soon as their own bytes are there, not when the flight ends.
- * Where the cache has no room, the same flights write to memory from a bounded pool instead.
+ * An object that is open or in flight is one struct zc_object, shared by all who opened that
+ * version. Ranges are tracked in blocks (1/64 of a chunk): a block is absent, in flight, or
+ * present. A flight is one GET of consecutive blocks; its bytes are written to the backing file
+ * straight from the network's buffer and hashed on the way. Waiters are woken as soon as their own
+ * bytes are there, not when the flight ends. Where the cache has no room, the same flights write to
+ * memory from a bounded pool instead.
  *
- * Threads: any. Callbacks come on the thread that completes the work (a network loop) or, when there is nothing
- * to wait for, not at all: the function's result says so.
+ * Threads: any. Callbacks come on the thread that completes the work (a network loop) or, when
+ * there is nothing to wait for, not at all: the function's result says so.
  */
 #ifndef ZC_FETCH_H
 #define ZC_FETCH_H
@@ -22,11 +24,11 @@ struct zc_fetch;
 struct zc_object;
 
 struct zc_fetch_config {
-    uint64_t chunk_size;     /* the cache's */
-    uint64_t part_size;      /* bytes of one ahead-of-reader GET; 0 = the backend's own or 8 MiB */
-    uint64_t ahead;          /* bytes fetched ahead of a sequential reader at most; 0 = 128 MiB */
-    uint64_t memory;         /* bytes of the pool for data that the cache has no room for; 0 = 64 MiB */
-    uint64_t seed;           /* of the content hashes: the cache's */
+    uint64_t chunk_size; /* the cache's */
+    uint64_t part_size;  /* bytes of one ahead-of-reader GET; 0 = the backend's own or 8 MiB */
+    uint64_t ahead;      /* bytes fetched ahead of a sequential reader at most; 0 = 128 MiB */
+    uint64_t memory;     /* bytes of the pool for data that the cache has no room for; 0 = 64 MiB */
+    uint64_t seed;       /* of the content hashes: the cache's */
 };
 
 int zc_fetch_new(const struct zc_fetch_config *cfg, struct zc_cache *cache, struct zc_fetch **out);
@@ -37,12 +39,12 @@ void zc_fetch_free(struct zc_fetch *f);
 void zc_fetch_shutdown(struct zc_fetch *f);
 
 /* Opens a version of an object. Blocks at most for an open(2) on the cache disk. */
-int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
-                   uint64_t size, struct zc_object **out);
-/* The same when that needs no wait at all: 0 opened; 1: the object is not complete, use zc_object_open; -EAGAIN: it
-   is, but the disk must be read to open it. */
-int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
-                         uint64_t size, struct zc_object **out);
+int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
+                   const char *version, uint64_t size, struct zc_object **out);
+/* The same when that needs no wait at all: 0 opened; 1: the object is not complete, use
+   zc_object_open; -EAGAIN: it is, but the disk must be read to open it. */
+int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path,
+                         const char *version, uint64_t size, struct zc_object **out);
 void zc_object_close(struct zc_object *o);
 
 /* All bytes are on disk: the object's backing file may be passed through. */
@@ -56,14 +58,15 @@ uint64_t zc_object_chunk_size(const struct zc_object *o);
 bool zc_object_stale(const struct zc_object *o);
 
 struct zc_waiter {
-    struct zc_list link;     /* private */
-    uint64_t off, len;       /* private */
+    struct zc_list link; /* private */
+    uint64_t off, len;   /* private */
     /* err 0: the bytes asked for are there. Called once, without locks held. */
     void (*done)(struct zc_waiter *w, int err);
 };
 
-/* Wants bytes [off, off + len), clipped to the object's size. 1: present now (done is not called); 0: done will
-   be called; negative: failed already. `exact` asks for no more than the blocks touched (random reads). */
+/* Wants bytes [off, off + len), clipped to the object's size. 1: present now (done is not called);
+   0: done will be called; negative: failed already. `exact` asks for no more than the blocks
+   touched (random reads). */
 int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, enum zc_prio prio,
                    struct zc_waiter *w);
 /* Starts fetching without waiting; skips what is there or on its way. */
@@ -73,23 +76,24 @@ bool zc_object_forget(struct zc_object *o, struct zc_waiter *w);
 
 /* Are these bytes to be had from the backing file (present, and not in memory instead)? */
 bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len);
-/* Copies present bytes out (from the file or from memory). Bytes copied, or negative errno; -EAGAIN when they
-   are gone again from memory: want them anew. */
+/* Copies present bytes out (from the file or from memory). Bytes copied, or negative errno; -EAGAIN
+   when they are gone again from memory: want them anew. */
 ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len);
 
 /* Per-handle memory of the access pattern; decides what to prefetch. */
 struct zc_streams;
 struct zc_streams *zc_streams_new(struct zc_object *o);
 void zc_streams_free(struct zc_streams *s);
-/* A reader asks for this range: notes it. True when it continues a stream (or starts the file), false when it
-   looks random, so that zc_object_want should be exact. Any thread. */
+/* A reader asks for this range: notes it. True when it continues a stream (or starts the file),
+   false when it looks random, so that zc_object_want should be exact. Any thread. */
 bool zc_streams_note(struct zc_streams *s, uint64_t off, uint64_t len);
-/* Starts what the stream at `off` will ask for next. Called after zc_object_want, which so goes first. */
+/* Starts what the stream at `off` will ask for next. Called after zc_object_want, which so goes
+ * first. */
 void zc_streams_ahead(struct zc_streams *s, uint64_t off);
 
 struct zc_fetch_stats {
-    uint64_t bytes_store;               /* arrived from the store */
-    uint64_t hits, misses;              /* opens that found the object complete, and that did not */
+    uint64_t bytes_store;  /* arrived from the store */
+    uint64_t hits, misses; /* opens that found the object complete, and that did not */
     uint64_t flights, stale, memory_used, memory_peak;
 };
 void zc_fetch_get_stats(struct zc_fetch *f, struct zc_fetch_stats *out);

@@ -2,12 +2,13 @@
 /*
  * Flights: one GET each, for a run of blocks that nobody else fetches.
  *
- * Bytes go from the network's buffer to the backing file with one pwrite and through the hash on the way; the
- * page cache is the only other copy, and the one that readers are served from. Blocks are announced as soon as
- * they are whole, and with them the waiters whose bytes are all there.
+ * Bytes go from the network's buffer to the backing file with one pwrite and through the hash on
+ * the way; the page cache is the only other copy, and the one that readers are served from. Blocks
+ * are announced as soon as they are whole, and with them the waiters whose bytes are all there.
  *
- * When the cache disk refuses a write the chunk moves to memory (memory.c). A flight that notices that its
- * chunk moved under it ends its GET with -ERESTART and starts anew behind the last announced block.
+ * When the cache disk refuses a write the chunk moves to memory (memory.c). A flight that notices
+ * that its chunk moved under it ends its GET with -ERESTART and starts anew behind the last
+ * announced block.
  */
 #include "base/log.h"
 #include "fetch/internal.h"
@@ -31,10 +32,12 @@ static void flight_wake(struct zc_list *ready, int err)
     }
 }
 
-/* Moves waiters of [off, off + len) to `ready`: those that have all they want, or all of them. Under o->lock. */
-static void flight_collect(struct zc_object *o, uint64_t off, uint64_t len, bool all, struct zc_list *ready)
+/* Moves waiters of [off, off + len) to `ready`: those that have all they want, or all of them.
+ * Under o->lock. */
+static void flight_collect(struct zc_object *o, uint64_t off, uint64_t len, bool all,
+                           struct zc_list *ready)
 {
-    zc_list_for_each_safe(it, tmp, &o->waiters) {
+    zc_list_for_each_safe (it, tmp, &o->waiters) {
         struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
         if (w->off >= off + len || w->off + w->len <= off)
             continue;
@@ -49,7 +52,7 @@ static bool flight_awaited(struct zc_object *o, uint64_t off, uint64_t len)
 {
     pthread_mutex_lock(&o->lock);
     bool found = false;
-    zc_list_for_each(it, &o->waiters) {
+    zc_list_for_each (it, &o->waiters) {
         struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
         found = found || (w->off < off + len && w->off + w->len > off);
     }
@@ -105,7 +108,8 @@ static void flight_record(struct fetch_flight *fl, uint32_t chunk)
         return;
     }
     if (r < 0) {
-        zc_warn("%s: a fetched chunk could not be recorded in the cache: %s", o->path, strerror(-r));
+        zc_warn("%s: a fetched chunk could not be recorded in the cache: %s", o->path,
+                strerror(-r));
         zc_cache_disk_error(f->cache, -r);
         pthread_mutex_lock(&o->lock);
         o->chunks[chunk].recorded = false;
@@ -142,7 +146,8 @@ static void flight_announce(struct fetch_flight *fl, uint32_t c)
     flight_wake(&ready, 0);
 }
 
-static int flight_store(struct fetch_flight *fl, uint32_t c, const uint8_t *p, uint64_t at, size_t n)
+static int flight_store(struct fetch_flight *fl, uint32_t c, const uint8_t *p, uint64_t at,
+                        size_t n)
 {
     struct zc_object *o = fl->o;
     if (fl->mem) {
@@ -254,10 +259,12 @@ static void flight_done(struct zc_get_req *req, int err)
         if (o->cobj)
             zc_cobj_drop(f->cache, o->cobj);
     } else if (err < 0 && err != -ESTALE && err != -ECANCELED && err != -ERESTART) {
-        zc_warn("%s/%s: %s", o->src->url, o->path, req->base.err.text[0] ? req->base.err.text : strerror(-err));
+        zc_warn("%s/%s: %s", o->src->url, o->path,
+                req->base.err.text[0] ? req->base.err.text : strerror(-err));
     }
     if (err == -ERESTART || (err == -ECANCELED && flight_awaited(o, off, len))) {
-        /* Somebody came while it was being cancelled, or its chunk moved: the rest is fetched anew. */
+        /* Somebody came while it was being cancelled, or its chunk moved: the rest is fetched anew.
+         */
         if (flight_awaited(o, off, len))
             prio = ZC_PRIO_DEMAND;
         err = fetch_start(o, off, len, prio);
@@ -273,7 +280,8 @@ static void flight_done(struct zc_get_req *req, int err)
 
 /* ------------------------------------------------------------------ the start of a flight */
 
-/* Finds and marks the next run of absent blocks in [*off, end); false when there is none. Under o->lock. */
+/* Finds and marks the next run of absent blocks in [*off, end); false when there is none. Under
+ * o->lock. */
 static bool flight_next_run(struct zc_object *o, uint64_t *off, uint64_t end, uint64_t *run)
 {
     uint64_t cs = o->fetch->cfg.chunk_size, block = o->fetch->block, part = o->fetch->cfg.part_size;
@@ -306,11 +314,13 @@ static int flight_room(struct zc_object *o, uint64_t off, uint64_t len, bool mus
     uint64_t cs = o->fetch->cfg.chunk_size;
     int r = 0;
     pthread_mutex_lock(&o->setup);
-    for (uint32_t c = (uint32_t)(off / cs); r == 0 && c < o->nchunks && (uint64_t)c * cs < off + len; c++) {
+    for (uint32_t c = (uint32_t)(off / cs);
+         r == 0 && c < o->nchunks && (uint64_t)c * cs < off + len; c++) {
         struct fetch_chunk *ch = &o->chunks[c];
         if (ch->reserved && !ch->mem)
             continue;
-        if (!ch->mem && o->cobj && zc_cobj_reserve(o->fetch->cache, o->cobj, fetch_chunk_len(o, c)) == 0) {
+        if (!ch->mem && o->cobj &&
+            zc_cobj_reserve(o->fetch->cache, o->cobj, fetch_chunk_len(o, c)) == 0) {
             pthread_mutex_lock(&o->lock);
             ch->reserved = true;
             pthread_mutex_unlock(&o->lock);
@@ -389,7 +399,8 @@ int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio pr
                 first_error = r;
         }
         off += run;
-        if (off >= end) /* a run may end inside the last block, which the next search would find again */
+        if (off >=
+            end) /* a run may end inside the last block, which the next search would find again */
             return first_error;
     }
 }

@@ -2,8 +2,9 @@
 /*
  * What the files of the room share.
  *
- * Locks, in order: fetch->lock (table of objects, memory list), then object->lock (blocks, waiters). Neither is
- * held over I/O, over a call into the cache or a backend, or over a waiter's done().
+ * Locks, in order: fetch->lock (table of objects, memory list), then object->lock (blocks,
+ * waiters). Neither is held over I/O, over a call into the cache or a backend, or over a waiter's
+ * done().
  */
 #ifndef ZC_FETCH_INTERNAL_H
 #define ZC_FETCH_INTERNAL_H
@@ -18,12 +19,12 @@
 #define FETCH_BUCKETS 4096
 
 struct fetch_chunk {
-    uint64_t present;  /* a bit a block */
+    uint64_t present; /* a bit a block */
     uint64_t inflight;
-    bool recorded;     /* in the cache's index: its bytes are on disk for good */
-    bool reserved;     /* room in the cache is set aside for it */
-    /* Memory mode: the chunk's bytes when the cache has no room for them; mapped, not on the heap, so that what
-       is given back is given back. */
+    bool recorded; /* in the cache's index: its bytes are on disk for good */
+    bool reserved; /* room in the cache is set aside for it */
+    /* Memory mode: the chunk's bytes when the cache has no room for them; mapped, not on the heap,
+       so that what is given back is given back. */
     uint8_t *mem;
     unsigned mem_pins;       /* copies out of mem under way */
     struct zc_list mem_link; /* fetch->mem_list; empty when mem is NULL */
@@ -32,49 +33,50 @@ struct fetch_chunk {
 
 struct zc_object {
     struct zc_fetch *fetch;
-    struct zc_list hash_link;      /* fetch->buckets */
+    struct zc_list hash_link; /* fetch->buckets */
     struct zc_objid id;
-    unsigned refs;                 /* opens and flights; under fetch->lock */
-    unsigned opens;                /* likewise */
+    unsigned refs;  /* opens and flights; under fetch->lock */
+    unsigned opens; /* likewise */
     struct zc_backend *src;
-    char *path, *version;          /* NULL for an object that was complete when opened */
+    char *path, *version; /* NULL for an object that was complete when opened */
     uint64_t size;
     uint32_t nchunks;
-    _Atomic bool complete;         /* every chunk recorded, backing file final */
+    _Atomic bool complete; /* every chunk recorded, backing file final */
     _Atomic bool stale;
-    struct zc_cobj *cobj;          /* NULL: no cache for this object */
+    struct zc_cobj *cobj; /* NULL: no cache for this object */
 
     pthread_mutex_t lock;
-    struct fetch_chunk *chunks;    /* NULL while complete */
+    struct fetch_chunk *chunks; /* NULL while complete */
     struct zc_list waiters;
     struct zc_list flights;
-    pthread_mutex_t setup;         /* one flight of this object at a time finds room for its chunks; taken first */
+    pthread_mutex_t
+        setup; /* one flight of this object at a time finds room for its chunks; taken first */
 };
 
 struct fetch_flight {
     struct zc_get_req req;
     struct zc_object *o;
-    struct zc_list link;          /* object->flights */
-    uint64_t off, len;            /* block aligned, but for the object's end */
-    uint64_t pos;                 /* bytes of len that arrived */
-    uint64_t announced;           /* bytes of len whose blocks are present */
-    int64_t chunk;                /* where the last bytes went, -1 before the first */
-    uint8_t *mem;                 /* that chunk's memory when this flight came to it */
+    struct zc_list link; /* object->flights */
+    uint64_t off, len;   /* block aligned, but for the object's end */
+    uint64_t pos;        /* bytes of len that arrived */
+    uint64_t announced;  /* bytes of len whose blocks are present */
+    int64_t chunk;       /* where the last bytes went, -1 before the first */
+    uint8_t *mem;        /* that chunk's memory when this flight came to it */
     struct zc_hasher *hasher;
-    bool hashing;                 /* hasher has seen the chunk from its first byte */
+    bool hashing; /* hasher has seen the chunk from its first byte */
 };
 
 struct zc_fetch {
     struct zc_fetch_config cfg;
     struct zc_cache *cache;
-    uint64_t block;               /* bytes */
+    uint64_t block; /* bytes */
     pthread_mutex_t lock;
     struct zc_list buckets[FETCH_BUCKETS];
-    struct zc_list mem_list;      /* chunks in memory, least recently used first */
+    struct zc_list mem_list; /* chunks in memory, least recently used first */
     uint64_t mem_used, mem_peak;
     bool shutdown;
-    unsigned live;                /* objects */
-    unsigned flying;              /* flights */
+    unsigned live;   /* objects */
+    unsigned flying; /* flights */
     pthread_cond_t idle;
     unsigned lane;
     _Atomic uint64_t hits, misses, flights, stale_seen, bytes_store;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory mode: chunks that the cache has no room for live in mapped memory until a few others were needed
- * after them. Reads go on at the store's speed when the cache disk is full or broken.
+ * Memory mode: chunks that the cache has no room for live in mapped memory until a few others were
+ * needed after them. Reads go on at the store's speed when the cache disk is full or broken.
  *
- * The pool has a limit; read-ahead stays below it. A reader that waits may pass it, by the blocks it asked for
- * only, so that no read depends on another reader's progress.
+ * The pool has a limit; read-ahead stays below it. A reader that waits may pass it, by the blocks
+ * it asked for only, so that no read depends on another reader's progress.
  */
 #include "fetch/internal.h"
 
@@ -21,12 +21,13 @@ static void mem_unmap(struct zc_fetch *f, struct fetch_chunk *ch, uint64_t len)
     f->mem_used -= len;
 }
 
-/* Does somebody wait for bytes of this chunk? Such a chunk must stay, or the wait would never end. */
+/* Does somebody wait for bytes of this chunk? Such a chunk must stay, or the wait would never end.
+ */
 static bool mem_awaited(struct zc_object *o, uint32_t chunk)
 {
     uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
     uint64_t end = start + fetch_chunk_len(o, chunk);
-    zc_list_for_each(it, &o->waiters) {
+    zc_list_for_each (it, &o->waiters) {
         struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
         if (w->off < end && w->off + w->len > start)
             return true;
@@ -37,7 +38,7 @@ static bool mem_awaited(struct zc_object *o, uint32_t chunk)
 /* Under f->lock. */
 static void mem_trim(struct zc_fetch *f, uint64_t want)
 {
-    zc_list_for_each_safe(it, tmp, &f->mem_list) {
+    zc_list_for_each_safe (it, tmp, &f->mem_list) {
         struct fetch_chunk *ch = zc_list_entry(it, struct fetch_chunk, mem_link);
         struct zc_object *o = ch->owner;
         uint32_t chunk = (uint32_t)(ch - o->chunks);
@@ -108,7 +109,8 @@ int fetch_mem_take_over(struct zc_object *o, uint32_t chunk)
         if (!(on_disk & (uint64_t)1 << b))
             continue;
         size_t n = (size_t)ZC_MIN(block, len - b * block);
-        if (pread(zc_object_fd(o), ch->mem + b * block, n, (off_t)(start + b * block)) != (ssize_t)n)
+        if (pread(zc_object_fd(o), ch->mem + b * block, n, (off_t)(start + b * block)) !=
+            (ssize_t)n)
             on_disk &= ~((uint64_t)1 << b);
     }
     pthread_mutex_lock(&o->lock);

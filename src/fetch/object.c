@@ -2,8 +2,9 @@
 /*
  * Objects: the table of what is open or in flight, presence of blocks, waiters and reads.
  *
- * One object is shared by all opens of a version, so single flight needs no other machinery: whoever wants a
- * block that is absent marks it in flight under the object's lock, and everybody else waits for that flight.
+ * One object is shared by all opens of a version, so single flight needs no other machinery:
+ * whoever wants a block that is absent marks it in flight under the object's lock, and everybody
+ * else waits for that flight.
  */
 #include "fetch/internal.h"
 
@@ -40,7 +41,7 @@ static struct zc_list *object_bucket(struct zc_fetch *f, struct zc_objid id)
 static struct zc_object *object_find(struct zc_fetch *f, struct zc_objid id)
 {
     struct zc_list *b = object_bucket(f, id);
-    zc_list_for_each(it, b) {
+    zc_list_for_each (it, b) {
         struct zc_object *o = zc_list_entry(it, struct zc_object, hash_link);
         if (zc_digest_eq(o->id.id, id.id))
             return o;
@@ -96,9 +97,11 @@ void fetch_object_unref(struct zc_object *o)
     pthread_mutex_unlock(&f->lock);
 }
 
-/* quick: only a complete object whose file opens without a wait; else 1 (not complete) or -EAGAIN. */
-static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend *src, const char *path,
-                      const char *version, uint64_t size, bool quick, struct zc_object **out)
+/* quick: only a complete object whose file opens without a wait; else 1 (not complete) or -EAGAIN.
+ */
+static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend *src,
+                      const char *path, const char *version, uint64_t size, bool quick,
+                      struct zc_object **out)
 {
     struct zc_object *o = calloc(1, sizeof(*o));
     if (!o)
@@ -154,8 +157,8 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
     return 0;
 }
 
-static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
-                       uint64_t size, bool quick, struct zc_object **out)
+static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
+                       const char *version, uint64_t size, bool quick, struct zc_object **out)
 {
     struct zc_objid id = zc_objid_of(src->url, path, version, size);
     struct zc_object *o, *fresh = NULL;
@@ -196,14 +199,14 @@ static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *p
     return r;
 }
 
-int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
-                   uint64_t size, struct zc_object **out)
+int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
+                   const char *version, uint64_t size, struct zc_object **out)
 {
     return object_open(f, src, path, version, size, false, out);
 }
 
-int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path, const char *version,
-                         uint64_t size, struct zc_object **out)
+int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path,
+                         const char *version, uint64_t size, struct zc_object **out)
 {
     return object_open(f, src, path, version, size, true, out);
 }
@@ -217,7 +220,7 @@ void zc_object_close(struct zc_object *o)
     if (last_open && o->chunks) {
         /* Nobody reads on: what was fetched ahead of the reader is not worth its bytes any more. */
         pthread_mutex_lock(&o->lock);
-        zc_list_for_each(it, &o->flights)
+        zc_list_for_each (it, &o->flights)
             zc_backend_cancel(o->src, &zc_list_entry(it, struct fetch_flight, link)->req.base);
         pthread_mutex_unlock(&o->lock);
     }
@@ -262,7 +265,8 @@ bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len)
     return true;
 }
 
-/* A random reader that has asked for a quarter of a chunk will likely ask for the rest. Under o->lock. */
+/* A random reader that has asked for a quarter of a chunk will likely ask for the rest. Under
+ * o->lock. */
 static bool object_rest_pays(struct zc_object *o, uint32_t chunk)
 {
     struct fetch_chunk *ch = &o->chunks[chunk];
@@ -295,7 +299,8 @@ int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, 
     pthread_mutex_unlock(&o->lock);
     fetch_object_ref(o); /* done() may come before the next line, and close the object */
 
-    /* The bytes asked for go out first, as a flight of their own where the rest of the chunk is larger. */
+    /* The bytes asked for go out first, as a flight of their own where the rest of the chunk is
+     * larger. */
     int r = fetch_start(o, off, len, prio);
     if (rest && r == 0) {
         uint64_t from = (uint64_t)first * cs;
@@ -317,7 +322,7 @@ bool zc_object_forget(struct zc_object *o, struct zc_waiter *w)
 {
     pthread_mutex_lock(&o->lock);
     bool queued = false;
-    zc_list_for_each(it, &o->waiters) {
+    zc_list_for_each (it, &o->waiters) {
         if (it == &w->link) {
             queued = true;
             break;
@@ -338,7 +343,8 @@ bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len)
         return true;
     pthread_mutex_lock(&o->lock);
     bool ok = fetch_present(o, off, len);
-    for (uint32_t c = (uint32_t)(off / cs); ok && c < o->nchunks && (uint64_t)c * cs < off + len; c++)
+    for (uint32_t c = (uint32_t)(off / cs); ok && c < o->nchunks && (uint64_t)c * cs < off + len;
+         c++)
         ok = !o->chunks[c].mem;
     pthread_mutex_unlock(&o->lock);
     return ok;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The access pattern of one handle. Several readers may interleave in one file (a DataLoader's workers share a
- * descriptor, parquet columns are read side by side), so up to eight positions are remembered; a read that goes
- * on at one of them, give or take what the kernel's read-ahead reorders, belongs to that stream. Each stream's
- * window doubles while it goes on. A read that fits none starts a stream with nothing ahead of it.
+ * The access pattern of one handle. Several readers may interleave in one file (a DataLoader's
+ * workers share a descriptor, parquet columns are read side by side), so up to eight positions are
+ * remembered; a read that goes on at one of them, give or take what the kernel's read-ahead
+ * reorders, belongs to that stream. Each stream's window doubles while it goes on. A read that fits
+ * none starts a stream with nothing ahead of it.
  */
 #include "fetch/internal.h"
 
@@ -12,10 +13,10 @@
 #define STREAMS_FIRST (8 * ZC_MIB)
 
 struct stream {
-    uint64_t next;    /* where it goes on; 0 with used == 0: free */
-    uint64_t window;  /* bytes to have ahead; 0 while it may be a random read */
-    uint64_t ahead;   /* end of what was asked for ahead */
-    uint64_t used;    /* tick of its last read */
+    uint64_t next;   /* where it goes on; 0 with used == 0: free */
+    uint64_t window; /* bytes to have ahead; 0 while it may be a random read */
+    uint64_t ahead;  /* end of what was asked for ahead */
+    uint64_t used;   /* tick of its last read */
 };
 
 struct zc_streams {
@@ -62,7 +63,8 @@ bool zc_streams_note(struct zc_streams *s, uint64_t off, uint64_t len)
         bool on = off <= st->next && off + len > st->next;
         if (on || st->window) {
             if (on)
-                st->window = st->window ? ZC_MIN(st->window * 2, s->o->fetch->cfg.ahead) : STREAMS_FIRST;
+                st->window =
+                    st->window ? ZC_MIN(st->window * 2, s->o->fetch->cfg.ahead) : STREAMS_FIRST;
             st->next = ZC_MAX(st->next, off + len);
         } else {
             st->next = off + len;
@@ -92,7 +94,8 @@ void zc_streams_ahead(struct zc_streams *s, uint64_t off)
     if (st && st->window) {
         uint64_t want = ZC_MIN(st->next + st->window, o->size);
         from = ZC_MAX(st->ahead, st->next);
-        /* In whole parts, when at least one is missing from the window: few requests, each a good size. */
+        /* In whole parts, when at least one is missing from the window: few requests, each a good
+         * size. */
         if (want > from && (want - from >= part || want == o->size || st->ahead == 0)) {
             to = ZC_MIN((want + cs - 1) / cs * cs, o->size);
             st->ahead = to;

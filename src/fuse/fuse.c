@@ -44,26 +44,30 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
 #ifndef ZC_FUSE_URING_SAFE
     strcpy(f->io_uring, "off: this libfuse submits replies of other threads unsafely");
     if (f->cfg.io_uring == ZC_ON)
-        return zc_error_set(err, -ENOTSUP,
-                            "--io-uring on: zcache was built with a libfuse that cannot do it safely; build with "
-                            "the bundled subproject (scripts/build), or pass --io-uring auto");
+        return zc_error_set(
+            err, -ENOTSUP,
+            "--io-uring on: zcache was built with a libfuse that cannot do it safely; build with "
+            "the bundled subproject (scripts/build), or pass --io-uring auto");
     return 0;
 #else
     if (access(URING_SWITCH, F_OK) != 0) {
         strcpy(f->io_uring, "off: this kernel has none (Linux 6.14 or newer has)");
         if (f->cfg.io_uring == ZC_ON)
-            return zc_error_set(err, -ENOTSUP, "--io-uring on: this kernel has no FUSE over io_uring; "
-                                               "Linux 6.14 or newer has, or pass --io-uring auto");
+            return zc_error_set(err, -ENOTSUP,
+                                "--io-uring on: this kernel has no FUSE over io_uring; "
+                                "Linux 6.14 or newer has, or pass --io-uring auto");
         return 0;
     }
     if (!fuse_uring_switch(0)) {
         if (f->cfg.io_uring == ZC_AUTO) {
-            strcpy(f->io_uring, "off: switched off in the kernel; --io-uring on switches it on (root)");
+            strcpy(f->io_uring,
+                   "off: switched off in the kernel; --io-uring on switches it on (root)");
             return 0;
         }
         if (!fuse_uring_switch('Y'))
             return zc_error_set(err, -EPERM,
-                                "--io-uring on: cannot write Y to %s (%s); do that as root, or pass --io-uring auto",
+                                "--io-uring on: cannot write Y to %s (%s); do that as root, or "
+                                "pass --io-uring auto",
                                 URING_SWITCH, strerror(errno));
         zc_info("switched FUSE over io_uring on in the kernel (%s)", URING_SWITCH);
     }
@@ -84,13 +88,15 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
         name[n++] = *s;
     }
     name[n] = '\0';
-    snprintf(opts, sizeof(opts), "-oro,nosuid,nodev,default_permissions,subtype=zcache,fsname=%s", name);
+    snprintf(opts, sizeof(opts), "-oro,nosuid,nodev,default_permissions,subtype=zcache,fsname=%s",
+             name);
     if (fuse_opt_add_arg(args, "zcache") || fuse_opt_add_arg(args, opts) ||
         (f->cfg.allow_other && fuse_opt_add_arg(args, "-oallow_other")))
         return -ENOMEM;
     if (f->uring) {
         /* Each queue entry may hold one reply of 1 MiB; there is a queue for each core. */
-        uint64_t depth = (f->cfg.memory ? f->cfg.memory : 64 * ZC_MIB) / ZC_MIB / (unsigned)get_nprocs_conf();
+        uint64_t depth =
+            (f->cfg.memory ? f->cfg.memory : 64 * ZC_MIB) / ZC_MIB / (unsigned)get_nprocs_conf();
         depth = ZC_MIN(ZC_MAX(depth, (uint64_t)4), (uint64_t)32);
         snprintf(opts, sizeof(opts), "-oio_uring,io_uring_q_depth=%u", (unsigned)depth);
         if (fuse_opt_add_arg(args, opts))
@@ -112,8 +118,9 @@ static void fuse_read_ahead(struct zc_fuse *f)
         unsigned a, b;
         char type[64] = "";
         const char *dash = strstr(line, " - ");
-        if (sscanf(line, "%*d %*d %u:%u", &a, &b) == 2 && dash && sscanf(dash, " - %63s", type) == 1 &&
-            strcmp(type, "fuse.zcache") == 0 && strstr(line, f->mountpoint)) {
+        if (sscanf(line, "%*d %*d %u:%u", &a, &b) == 2 && dash &&
+            sscanf(dash, " - %63s", type) == 1 && strcmp(type, "fuse.zcache") == 0 &&
+            strstr(line, f->mountpoint)) {
             major = a; /* the last one is the newest */
             minor = b;
         }
@@ -128,7 +135,8 @@ static void fuse_read_ahead(struct zc_fuse *f)
     }
 }
 
-int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out, struct zc_error *err)
+int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out,
+                struct zc_error *err)
 {
     struct zc_fuse *f = calloc(1, sizeof(*f));
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -159,7 +167,8 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     }
     if (r == 0 && fuse_session_mount(f->se, f->mountpoint) != 0)
         r = zc_error_set(err, -EPERM,
-                         "cannot mount at %s: %s (is /dev/fuse there, and are you root or is fusermount3 installed?)",
+                         "cannot mount at %s: %s (is /dev/fuse there, and are you root or is "
+                         "fusermount3 installed?)",
                          f->mountpoint, errno ? strerror(errno) : "see the log");
     fuse_opt_free_args(&args);
     if (r < 0) {
@@ -190,7 +199,8 @@ int zc_fuse_loop(struct zc_fuse *f)
 
 void zc_fuse_exit(struct zc_fuse *f)
 {
-    umount2(f->mountpoint, MNT_DETACH); /* unprivileged: fuse_session_unmount does it in zc_fuse_free */
+    umount2(f->mountpoint,
+            MNT_DETACH); /* unprivileged: fuse_session_unmount does it in zc_fuse_free */
     zc_vfs_shutdown(f->vfs);
     fuse_session_exit(f->se);
 }

@@ -10,17 +10,19 @@ struct zc_fuse;
 enum zc_toggle { ZC_AUTO, ZC_ON, ZC_OFF };
 
 struct zc_fuse_config {
-    const char *mountpoint;      /* absolute, checked by the caller */
-    const char *fsname;          /* shown as the device: the source */
-    bool allow_other;            /* needs root or user_allow_other in /etc/fuse.conf */
-    enum zc_toggle passthrough;  /* ZC_AUTO, or ZC_OFF */
-    enum zc_toggle io_uring;     /* ZC_AUTO: where the kernel has it switched on; ZC_ON: switch it on (root) */
-    unsigned max_threads;        /* of the classic loop; 0 = 10 */
-    uint64_t memory;             /* bytes that the request buffers may take at most */
+    const char *mountpoint;     /* absolute, checked by the caller */
+    const char *fsname;         /* shown as the device: the source */
+    bool allow_other;           /* needs root or user_allow_other in /etc/fuse.conf */
+    enum zc_toggle passthrough; /* ZC_AUTO, or ZC_OFF */
+    enum zc_toggle
+        io_uring; /* ZC_AUTO: where the kernel has it switched on; ZC_ON: switch it on (root) */
+    unsigned max_threads; /* of the classic loop; 0 = 10 */
+    uint64_t memory;      /* bytes that the request buffers may take at most */
 };
 
 /* Mounts. Words on failure. Must be called in the process that will serve (after daemonising). */
-int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out, struct zc_error *err);
+int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out,
+                struct zc_error *err);
 /* Serves until unmounted or zc_fuse_exit(). 0, or negative errno. */
 int zc_fuse_loop(struct zc_fuse *f);
 /* Detaches the mount, fails what is in flight, ends the loop. Any thread, but no signal handler. */
@@ -29,8 +31,9 @@ void zc_fuse_exit(struct zc_fuse *f);
 void zc_fuse_free(struct zc_fuse *f);
 
 struct zc_fuse_stats {
-    const char *passthrough;     /* "on", or why not: "off: --passthrough off", "off: kernel 5.10 has none", ... */
-    const char *io_uring;        /* likewise */
+    const char *passthrough; /* "on", or why not: "off: --passthrough off", "off: kernel 5.10 has
+                                none", ... */
+    const char *io_uring;    /* likewise */
     uint64_t opens, opens_passthrough, reads, read_bytes;
 };
 void zc_fuse_get_stats(struct zc_fuse *f, struct zc_fuse_stats *out);

@@ -20,15 +20,15 @@ static struct fnode_bucket *fnode_bucket(struct zc_fuse *f, uint64_t node)
     return &f->buckets[(node ^ node >> 32) % FUSE_BUCKETS];
 }
 
-bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct zc_list *handle, struct fnode **out,
-                int *backing_id)
+bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct zc_list *handle,
+                struct fnode **out, int *backing_id)
 {
     struct fnode_bucket *b = fnode_bucket(f, node);
     struct fnode *n = NULL;
     bool pass = false;
 
     pthread_mutex_lock(&b->lock);
-    zc_list_for_each(it, &b->list) {
+    zc_list_for_each (it, &b->list) {
         if (zc_list_entry(it, struct fnode, link)->node == node) {
             n = zc_list_entry(it, struct fnode, link);
             break;
@@ -55,8 +55,9 @@ bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct
             if (f->can_pass) {
                 int e = errno;
                 f->can_pass = false;
-                snprintf(f->passthrough, sizeof(f->passthrough), "off: the kernel refuses a backing file: %s%s",
-                         strerror(e), e == ELOOP ? " (the cache directory lies on a stacked file system)" : "");
+                snprintf(f->passthrough, sizeof(f->passthrough),
+                         "off: the kernel refuses a backing file: %s%s", strerror(e),
+                         e == ELOOP ? " (the cache directory lies on a stacked file system)" : "");
                 zc_warn("passthrough is %s", f->passthrough);
             }
         }
@@ -72,7 +73,8 @@ bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct
     return pass;
 }
 
-void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, struct zc_list *handle, bool passed)
+void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, struct zc_list *handle,
+                 bool passed)
 {
     struct fnode_bucket *b = fnode_bucket(f, n->node);
     pthread_mutex_lock(&b->lock);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A few threads that open files the kernel has forgotten: several disk reads at a time, and the rings go on. */
+/* A few threads that open files the kernel has forgotten: several disk reads at a time, and the
+ * rings go on. */
 #include "fuse/internal.h"
 
 #include <errno.h>
@@ -76,7 +77,8 @@ void fuse_openers_free(struct fuse_openers *p)
     free(p);
 }
 
-int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node, const struct fuse_file_info *fi)
+int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node,
+                     const struct fuse_file_info *fi)
 {
     struct opener_job *j = malloc(sizeof(*j));
     if (!j)

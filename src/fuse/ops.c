@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The operations. None of them waits for the network: what is not there yet is handed on with the request, and
- * whoever completes it replies. The mount is read-only for the kernel, so that it answers writes with EROFS
- * itself; what is missing in the table it answers with ENOSYS and does not ask again (xattrs, access, flush).
+ * The operations. None of them waits for the network: what is not there yet is handed on with the
+ * request, and whoever completes it replies. The mount is read-only for the kernel, so that it
+ * answers writes with EROFS itself; what is missing in the table it answers with ENOSYS and does
+ * not ask again (xattrs, access, flush).
  */
 #include "base/log.h"
 #include "fuse/internal.h"
@@ -17,13 +18,13 @@
 #define TIMEOUT_FOREVER 3e8 /* seconds; ten years */
 
 struct handle {
-    struct zc_list link;        /* fnode->handles */
+    struct zc_list link; /* fnode->handles */
     struct zc_fuse *f;
     struct zc_object *o;
     struct fnode *n;
     struct zc_streams *streams; /* NULL when passed through */
     bool passed;
-    _Atomic unsigned refs;      /* the open itself, and reads that may outlive it */
+    _Atomic unsigned refs; /* the open itself, and reads that may outlive it */
 };
 
 static struct zc_fuse *ops_self(fuse_req_t req)
@@ -67,7 +68,8 @@ static void ops_entry(const struct zc_node *n, struct fuse_entry_param *e)
     ops_stat(n, &e->attr);
 }
 
-/* errnos of the store and the network that POSIX readers know. Logged with words where they arose. */
+/* errnos of the store and the network that POSIX readers know. Logged with words where they arose.
+ */
 static int ops_errno(int err)
 {
     switch (-err) {
@@ -125,7 +127,8 @@ static void ops_looked_up(void *user, int err, const struct zc_node *node)
         if (fuse_reply_entry(req, &e) == -ENOENT)
             zc_vfs_forget(ops_self(req)->vfs, node->id, 1);
     } else if (err == -ENOENT && node && node->valid_ns > 0) {
-        e.entry_timeout = ops_timeout(node->valid_ns); /* ino 0: the kernel may remember that it is not there */
+        e.entry_timeout =
+            ops_timeout(node->valid_ns); /* ino 0: the kernel may remember that it is not there */
         fuse_reply_entry(req, &e);
     } else {
         fuse_reply_err(req, ops_errno(err));
@@ -250,7 +253,8 @@ static size_t ops_add_entry(fuse_req_t req, char *buf, size_t room, bool plus, c
 }
 
 /* Offsets: 1 after ".", 2 after "..", then 3 + place in the directory's table. */
-static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                     struct fuse_file_info *fi, bool plus)
 {
     struct zc_dirh *dh = ((struct dir_handle *)(uintptr_t)fi->fh)->dh;
     struct zc_node node = {.kind = ZC_KIND_DIR};
@@ -264,7 +268,8 @@ static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
     }
     for (; at < 2; at++) {
         node.ino = ino; /* id 0: readdirplus takes no reference for these two */
-        size_t n = ops_add_entry(req, buf + used, size - used, plus, at ? ".." : ".", &node, at + 1);
+        size_t n =
+            ops_add_entry(req, buf + used, size - used, plus, at ? ".." : ".", &node, at + 1);
         if (n > size - used)
             goto out;
         used += n;
@@ -284,12 +289,14 @@ out:
     fuse_reply_buf(req, buf, used);
 }
 
-static void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                        struct fuse_file_info *fi)
 {
     ops_list(req, ino, size, off, fi, false);
 }
 
-static void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                            struct fuse_file_info *fi)
 {
     ops_list(req, ino, size, off, fi, true);
 }
@@ -314,7 +321,8 @@ static void handle_unref(struct handle *h)
 }
 
 /* The object is open and, if it is small, here: decide the mode and reply. */
-static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struct fuse_file_info *fi)
+static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o,
+                       struct fuse_file_info *fi)
 {
     struct zc_fuse *f = ops_self(req);
     bool complete = zc_object_complete(o);
@@ -341,9 +349,11 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struc
     if (!h->passed)
         fi->backing_id = 0;
     else if (zc_object_size(o) <= ADVISE_MAX)
-        posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED); /* one request to the disk, while the reply is on its way */
-    /* A node's bytes never change; but the kernel refuses the flag together with passthrough, where it then
-       drops the pages that an earlier open through the daemon left. */
+        posix_fadvise(
+            fd, 0, 0,
+            POSIX_FADV_WILLNEED); /* one request to the disk, while the reply is on its way */
+    /* A node's bytes never change; but the kernel refuses the flag together with passthrough, where
+       it then drops the pages that an earlier open through the daemon left. */
     fi->keep_cache = !h->passed;
     fi->noflush = 1;
     fi->fh = (uint64_t)(uintptr_t)h;
@@ -352,7 +362,8 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o, struc
         atomic_fetch_add_explicit(&f->opens_passed, 1, memory_order_relaxed);
     bool passed = h->passed;
     struct fnode *n = h->n;
-    if (fuse_reply_open(req, fi) == -ENOENT) { /* the opener was interrupted: no release will come */
+    if (fuse_reply_open(req, fi) ==
+        -ENOENT) { /* the opener was interrupted: no release will come */
         fnode_close(f, req, n, &h->link, passed);
         handle_unref(h);
     }
@@ -373,7 +384,8 @@ static void open_fetched(struct zc_waiter *w, int err)
 }
 
 /* The object is open: a small one is fetched first, whole, in one request to the store. */
-static void open_opened(fuse_req_t req, uint64_t node, struct zc_object *o, struct fuse_file_info *fi)
+static void open_opened(fuse_req_t req, uint64_t node, struct zc_object *o,
+                        struct fuse_file_info *fi)
 {
     if (zc_object_complete(o) || zc_object_size(o) > zc_object_chunk_size(o)) {
         open_reply(req, node, o, fi);
@@ -454,7 +466,8 @@ static void read_stale(struct read_ctx *c, int err)
     fuse_reply_err(c->req, ops_errno(err));
 }
 
-/* Where the reply's bytes go when the request came over io_uring: the kernel's reader copies from there. */
+/* Where the reply's bytes go when the request came over io_uring: the kernel's reader copies from
+ * there. */
 static bool read_payload(fuse_req_t req, char **payload, size_t *room)
 {
 #ifdef ZC_FUSE_URING_SAFE
@@ -534,7 +547,8 @@ static void read_arrived(struct zc_waiter *w, int err)
     read_step(zc_container_of(w, struct read_ctx, waiter), err < 0 ? err : 1);
 }
 
-static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                     struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
     struct read_ctx *c = calloc(1, sizeof(*c));

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include <zcache/control.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -173,9 +174,9 @@ static enum MHD_Result ctl_warm(struct zc_ctl *c, struct MHD_Connection *conn,
 static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *conn, const char *url,
                                     const char *method, struct ctl_req *req)
 {
-    bool status = strcmp(url, "/v1/status") == 0;
-    bool warm = strcmp(url, "/v1/warm") == 0;
-    bool release = strcmp(url, "/v1/free") == 0;
+    bool status = strcmp(url, ZCACHE_CONTROL_STATUS) == 0;
+    bool warm = strcmp(url, ZCACHE_CONTROL_WARM) == 0;
+    bool release = strcmp(url, ZCACHE_CONTROL_FREE) == 0;
     if (!status && !warm && !release)
         return ctl_fail(conn, MHD_HTTP_NOT_FOUND, "the daemon has no such operation");
     if (strcmp(method, status ? "GET" : "POST") != 0)

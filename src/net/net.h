@@ -16,16 +16,18 @@
 struct zc_net;
 
 struct zc_net_config {
-    unsigned loops;        /* threads; 0 = one for each core, 4 at most */
-    unsigned connections;  /* keep-alive connections held over all loops; 0 = 256 */
+    unsigned loops;       /* threads; 0 = one for each core, 4 at most */
+    unsigned connections; /* keep-alive connections held over all loops; 0 = 256 */
 };
 
 int zc_net_new(const struct zc_net_config *cfg, struct zc_net **out);
-/* Cancels what is in flight (their done callbacks run with -ECANCELED), joins the threads, frees. */
+/* Cancels what is in flight (their done callbacks run with -ECANCELED), joins the threads, frees.
+ */
 void zc_net_free(struct zc_net *net);
 unsigned zc_net_loops(const struct zc_net *net);
 
-/* What is the same for all requests to one store: made once, shared, freed after its last request. */
+/* What is the same for all requests to one store: made once, shared, freed after its last request.
+ */
 struct zc_net_tls {
     const char *ca_bundle;   /* file of PEM certificates, or NULL for the system's */
     const char *client_cert; /* PEM, or NULL */
@@ -35,21 +37,22 @@ struct zc_net_tls {
 
 struct zc_http {
     /* --- set by the caller before zc_net_start; strings live until done() --- */
-    const char *method;          /* "GET", "HEAD", ... */
+    const char *method; /* "GET", "HEAD", ... */
     const char *url;
-    const char *const *headers;  /* "Name: value" lines, NULL at the end; may be NULL */
+    const char *const *headers;   /* "Name: value" lines, NULL at the end; may be NULL */
     const struct zc_net_tls *tls; /* may be NULL */
-    const void *body;            /* request body or NULL */
+    const void *body;             /* request body or NULL */
     size_t body_len;
-    uint64_t expect;             /* bytes of the response's body, about; 0 = few. Sizes buffers, no more */
-    int64_t connect_timeout_ns;  /* 0 = 10 s */
-    int64_t stall_ns;            /* give up when no byte came for so long; 0 = 15 s */
-    int64_t deadline_ns;         /* zc_now_ns() value by which the request must be done; 0 = none */
-    unsigned loop;               /* which loop; taken modulo the number of loops */
+    uint64_t expect; /* bytes of the response's body, about; 0 = few. Sizes buffers, no more */
+    int64_t connect_timeout_ns; /* 0 = 10 s */
+    int64_t stall_ns;           /* give up when no byte came for so long; 0 = 15 s */
+    int64_t deadline_ns;        /* zc_now_ns() value by which the request must be done; 0 = none */
+    unsigned loop;              /* which loop; taken modulo the number of loops */
 
     /* A response header line, without CR LF; the status line comes first. May be NULL. */
     void (*header)(struct zc_http *, const char *line, size_t n);
-    /* Body bytes as they arrive. 0 to go on, negative errno to stop (done() then gets it). May be NULL. */
+    /* Body bytes as they arrive. 0 to go on, negative errno to stop (done() then gets it). May be
+     * NULL. */
     int (*data)(struct zc_http *, const void *p, size_t n);
     /* Last call, exactly once, after which the request belongs to its caller again.
        err: 0 when a complete response arrived (whatever its status); -ECANCELED; -ETIMEDOUT;
@@ -60,9 +63,9 @@ struct zc_http {
     void *user;
 
     /* --- readable in the callbacks --- */
-    int status;                  /* HTTP status; 0 until there is one */
-    int64_t content_length;      /* -1 when not announced */
-    char why[256];               /* curl's words for err */
+    int status;             /* HTTP status; 0 until there is one */
+    int64_t content_length; /* -1 when not announced */
+    char why[256];          /* curl's words for err */
 
     /* --- private to the room --- */
     struct zc_http_priv *priv;
@@ -70,17 +73,17 @@ struct zc_http {
 
 /* Never blocks. -ENOMEM, or -ESHUTDOWN after zc_net_free began (done() is then not called). */
 int zc_net_start(struct zc_net *net, struct zc_http *req);
-/* Asks for an early end; done() still comes, on the loop, with -ECANCELED unless it was done already.
-   Must not be called after done() has run. */
+/* Asks for an early end; done() still comes, on the loop, with -ECANCELED unless it was done
+   already. Must not be called after done() has run. */
 void zc_net_cancel(struct zc_net *net, struct zc_http *req);
 
-/* Runs fn(arg) on loop `loop` after delay_ns (0: as soon as the loop turns). fn also runs, with cancelled
-   = true, when the net is freed first. -ENOMEM or -ESHUTDOWN: fn will not run. */
+/* Runs fn(arg) on loop `loop` after delay_ns (0: as soon as the loop turns). fn also runs, with
+   cancelled = true, when the net is freed first. -ENOMEM or -ESHUTDOWN: fn will not run. */
 typedef void zc_net_fn(void *arg, bool cancelled);
 int zc_net_timer(struct zc_net *net, unsigned loop, int64_t delay_ns, zc_net_fn *fn, void *arg);
 
-/* Runs a request to its end and gives the body (NUL-terminated, caller frees; max bytes at the most).
-   For small control operations; must not be called on a loop's thread. */
+/* Runs a request to its end and gives the body (NUL-terminated, caller frees; max bytes at the
+   most). For small control operations; must not be called on a loop's thread. */
 int zc_net_wait(struct zc_net *net, struct zc_http *req, size_t max, char **body, size_t *len);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Directories in memory. About 120 bytes an entry: 48 of struct, the name and the version in an arena of large
- * blocks that never move (handles lend names out), and 8 of hash index.
+ * Directories in memory. About 120 bytes an entry: 48 of struct, the name and the version in an
+ * arena of large blocks that never move (handles lend names out), and 8 of hash index.
  */
 #include "vfs/internal.h"
 
@@ -122,7 +122,8 @@ static uint32_t dir_owner(struct zc_vfs *v, const struct zc_attr *a)
     return i;
 }
 
-int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const struct zc_attr *a, uint32_t *index)
+int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const struct zc_attr *a,
+                  uint32_t *index)
 {
     bool is_dir = a->kind == ZC_KIND_DIR;
     uint32_t i = vfs_dir_find(d, name);
@@ -134,7 +135,8 @@ int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const s
             atomic_fetch_add(&v->hidden, 1);
             goto out;
         }
-        if (was_dir == is_dir && (is_dir || (e->size == a->size && strcmp(e->version, a->version) == 0))) {
+        if (was_dir == is_dir &&
+            (is_dir || (e->size == a->size && strcmp(e->version, a->version) == 0))) {
             e->mtime_ns = a->mtime_ns;
             e->checked_s = vfs_now_s(v);
             e->flags |= VFS_SEEN;
@@ -176,7 +178,8 @@ void vfs_dir_mark_gone(struct zc_vfs *v, struct vfs_dir *d, uint32_t index)
     struct vfs_entry *e = &d->entries[index];
     if (e->flags & VFS_GONE)
         return;
-    e->flags |= VFS_GONE; /* stays in the hash index, where find passes over it, until that is made anew */
+    e->flags |=
+        VFS_GONE; /* stays in the hash index, where find passes over it, until that is made anew */
     d->live--;
 }
 
@@ -213,8 +216,12 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
     uint32_t mode = is_dir ? v->cfg.dir_mode : v->cfg.file_mode;
     if (mode == ZC_ID_UNSET)
         mode = o.mode != ZC_ID_UNSET ? o.mode & 07777 : is_dir ? 0555 : 0444;
-    uint32_t uid = v->cfg.uid != ZC_ID_UNSET ? v->cfg.uid : o.uid != ZC_ID_UNSET ? o.uid : (uint32_t)geteuid();
-    uint32_t gid = v->cfg.gid != ZC_ID_UNSET ? v->cfg.gid : o.gid != ZC_ID_UNSET ? o.gid : (uint32_t)getegid();
+    uint32_t uid = v->cfg.uid != ZC_ID_UNSET ? v->cfg.uid
+                   : o.uid != ZC_ID_UNSET    ? o.uid
+                                             : (uint32_t)geteuid();
+    uint32_t gid = v->cfg.gid != ZC_ID_UNSET ? v->cfg.gid
+                   : o.gid != ZC_ID_UNSET    ? o.gid
+                                             : (uint32_t)getegid();
     *out = (struct zc_node){
         .id = vfs_node(d->id, index),
         .ino = zc_hash64(d->path_hash, e->name, e->name_len),
@@ -224,7 +231,8 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
         .mode = mode,
         .uid = uid,
         .gid = gid,
-        .valid_ns = vfs_valid_ns(v, d->state == VFS_LISTED ? ZC_MAX(d->listed_s, e->checked_s) : e->checked_s),
+        .valid_ns = vfs_valid_ns(v, d->state == VFS_LISTED ? ZC_MAX(d->listed_s, e->checked_s)
+                                                           : e->checked_s),
     };
 }
 

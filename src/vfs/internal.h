@@ -2,12 +2,12 @@
 /*
  * What the files of the room share: directories in memory.
  *
- * A directory is a table of entries that only grows: an entry whose object was replaced or deleted is marked
- * gone and keeps its place, because the kernel may still hold its number. The whole table goes when the kernel
- * has forgotten all of it and nobody uses it.
+ * A directory is a table of entries that only grows: an entry whose object was replaced or deleted
+ * is marked gone and keeps its place, because the kernel may still hold its number. The whole table
+ * goes when the kernel has forgotten all of it and nobody uses it.
  *
- * Locks, in order: vfs->lock (which directories exist), then one dir->lock (its entries, state, waiters).
- * Neither is held over a call into fetch, cache or backend, or over a callback.
+ * Locks, in order: vfs->lock (which directories exist), then one dir->lock (its entries, state,
+ * waiters). Neither is held over a call into fetch, cache or backend, or over a callback.
  */
 #ifndef ZC_VFS_INTERNAL_H
 #define ZC_VFS_INTERNAL_H
@@ -19,19 +19,20 @@
 #include <stdatomic.h>
 
 #define VFS_ROOT_DIR 1u
-/* Listings of more entries than this are not made again for one lookup: the name is asked for alone. */
+/* Listings of more entries than this are not made again for one lookup: the name is asked for
+ * alone. */
 #define VFS_BIG_DIR 4000u
 
 enum vfs_entry_flags { VFS_DIR = 1, VFS_GONE = 2, VFS_SEEN = 4 };
 
 struct vfs_entry {
-    const char *name;     /* in the directory's arena */
-    const char *version;  /* likewise; "" for a directory */
+    const char *name;    /* in the directory's arena */
+    const char *version; /* likewise; "" for a directory */
     uint64_t size;
     int64_t mtime_ns;
-    uint32_t child;       /* number of the directory this entry is, 0 while it is not in memory */
-    uint32_t checked_s;   /* vfs time at which the store last confirmed it */
-    uint32_t owner;       /* index into vfs->owners: mode, uid, gid */
+    uint32_t child;     /* number of the directory this entry is, 0 while it is not in memory */
+    uint32_t checked_s; /* vfs time at which the store last confirmed it */
+    uint32_t owner;     /* index into vfs->owners: mode, uid, gid */
     uint16_t name_len;
     uint16_t flags;
 };
@@ -40,19 +41,19 @@ enum vfs_dir_state { VFS_UNLISTED, VFS_LISTED };
 
 struct vfs_dir {
     uint32_t id;
-    uint32_t parent;        /* 0 for the root */
-    uint32_t parent_index;  /* entry of this directory in its parent */
-    char *path;             /* "" for the root */
+    uint32_t parent;       /* 0 for the root */
+    uint32_t parent_index; /* entry of this directory in its parent */
+    char *path;            /* "" for the root */
     uint64_t path_hash;
-    _Atomic uint32_t pins;      /* uses that forbid to drop it; raised under vfs->lock */
-    _Atomic uint64_t krefs;     /* the kernel's references to its entries */
-    _Atomic uint32_t children;  /* directories in memory whose parent this is */
+    _Atomic uint32_t pins;     /* uses that forbid to drop it; raised under vfs->lock */
+    _Atomic uint64_t krefs;    /* the kernel's references to its entries */
+    _Atomic uint32_t children; /* directories in memory whose parent this is */
 
     pthread_mutex_t lock;
     struct vfs_entry *entries;
-    uint32_t n, cap;        /* used, gone ones included */
+    uint32_t n, cap; /* used, gone ones included */
     uint32_t live;
-    uint32_t *index;        /* open addressing: entry + 1, 0 = free; index_cap is a power of two */
+    uint32_t *index; /* open addressing: entry + 1, 0 = free; index_cap is a power of two */
     uint32_t index_cap;
     struct vfs_arena *arena;
     enum vfs_dir_state state;
@@ -67,7 +68,7 @@ struct vfs_dir {
 /* What waits for a listing. done is called without locks. */
 struct vfs_wait {
     struct zc_list link;
-    const char *name;       /* NULL: wants the whole listing */
+    const char *name; /* NULL: wants the whole listing */
     void (*done)(struct vfs_wait *w, int err);
 };
 
@@ -83,7 +84,7 @@ struct zc_vfs {
     int64_t start_ns;
 
     pthread_rwlock_t lock;
-    struct vfs_dir **dirs;      /* by number */
+    struct vfs_dir **dirs; /* by number */
     uint32_t dirs_n, dirs_cap;
     uint32_t *free_ids;
     uint32_t free_n;
@@ -93,16 +94,16 @@ struct zc_vfs {
     uint32_t owners_n;
 
     _Atomic uint64_t entries, dirs_live, lookups, listings, hidden;
-    pthread_mutex_t ops_lock;   /* a leaf: nothing is taken under it */
+    pthread_mutex_t ops_lock; /* a leaf: nothing is taken under it */
     pthread_cond_t ops_idle;
-    struct zc_list ops;         /* struct vfs_op */
+    struct zc_list ops; /* struct vfs_op */
     _Atomic bool ending;
 };
 
 /* An operation under way: a shutdown cancels its request and waits for its end. */
 struct vfs_op {
     struct zc_list link;
-    struct zc_req *req;         /* NULL: it ends with another one's help */
+    struct zc_req *req; /* NULL: it ends with another one's help */
 };
 
 static inline uint64_t vfs_node(uint32_t dir, uint32_t index)
@@ -124,9 +125,11 @@ void vfs_dirs_free(struct zc_vfs *v);
 /* Under d->lock: */
 uint32_t vfs_dir_find(struct vfs_dir *d, const char *name); /* UINT32_MAX: none */
 /* Puts what the store says into the table. */
-int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const struct zc_attr *a, uint32_t *index);
+int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const struct zc_attr *a,
+                  uint32_t *index);
 void vfs_dir_mark_gone(struct zc_vfs *v, struct vfs_dir *d, uint32_t index);
-void vfs_dir_sweep(struct zc_vfs *v, struct vfs_dir *d); /* entries without VFS_SEEN are gone; clears VFS_SEEN */
+void vfs_dir_sweep(struct zc_vfs *v,
+                   struct vfs_dir *d); /* entries without VFS_SEEN are gone; clears VFS_SEEN */
 void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_node *out);
 /* Path of an entry; caller frees. */
 char *vfs_entry_path(const struct vfs_dir *d, const char *name);
@@ -151,15 +154,19 @@ struct vfs_walk_ops {
     int (*file)(void *user, struct vfs_dir *d, uint32_t index, uint64_t size);
     void (*failed)(void *user, const char *path, int err); /* a path that cannot be walked */
 };
-/* Blocks. Lists what is not listed, several directories at a time. 0, or what file() returned, or -ENOMEM. */
-int vfs_walk(struct zc_vfs *v, const char *const *paths, size_t n, const struct vfs_walk_ops *ops, void *user);
+/* Blocks. Lists what is not listed, several directories at a time. 0, or what file() returned, or
+ * -ENOMEM. */
+int vfs_walk(struct zc_vfs *v, const char *const *paths, size_t n, const struct vfs_walk_ops *ops,
+             void *user);
 /* The object that an entry stands for. */
-int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool quick, struct zc_object **out);
+int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool quick,
+                   struct zc_object **out);
 int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_objid *out);
 
 /* persist.c: listings in the index. */
-void vfs_persist(struct zc_vfs *v, struct vfs_dir *d);      /* called without locks, by a pinned user */
-bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d);      /* true when a listing young enough was there */
+void vfs_persist(struct zc_vfs *v, struct vfs_dir *d); /* called without locks, by a pinned user */
+bool vfs_restore(struct zc_vfs *v,
+                 struct vfs_dir *d); /* true when a listing young enough was there */
 /* One page of the index's form into entries; for the fuzzer. */
 int vfs_page_decode(const uint8_t *p, size_t n, int64_t *wall_ns,
                     int (*fn)(void *user, const char *name, const struct zc_attr *a), void *user);

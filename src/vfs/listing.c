@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listings: one at a time for each directory, page by page, merged into the table as they come. Everybody who
- * needs the listing waits in one queue; a lookup is answered as soon as its name has come by.
+ * Listings: one at a time for each directory, page by page, merged into the table as they come.
+ * Everybody who needs the listing waits in one queue; a lookup is answered as soon as its name has
+ * come by.
  *
- * When the store cannot be reached, a listing that is too old is better than none: its files are pinned to
- * versions, so what is read of them is right or ESTALE. It then counts as fresh for a few seconds more.
+ * When the store cannot be reached, a listing that is too old is better than none: its files are
+ * pinned to versions, so what is read of them is right or ESTALE. It then counts as fresh for a few
+ * seconds more.
  */
 #include "base/log.h"
 #include "vfs/internal.h"
@@ -12,7 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* How long an outdated listing may be used again after the store failed, and how long the store is asked. */
+/* How long an outdated listing may be used again after the store failed, and how long the store is
+ * asked. */
 #define LIST_STALE_OK_S 10
 #define LIST_AGAIN_DEADLINE (15 * ZC_NS_PER_S)
 
@@ -22,7 +25,7 @@ struct listing {
     struct zc_vfs *v;
     struct vfs_dir *d; /* pinned */
     char *token;
-    bool again;        /* the directory has been listed before */
+    bool again; /* the directory has been listed before */
 };
 
 uint32_t vfs_now_s(struct zc_vfs *v)
@@ -91,8 +94,8 @@ static void listing_end(struct listing *l, int err)
         d->listed_s = vfs_now_s(v);
         err = 0;
     } else if (d->state == VFS_LISTED && err != -EACCES && err != -ESHUTDOWN && err != -ECANCELED) {
-        zc_warn("%s/%s: the listing could not be renewed (%s); the old one is used", v->src->url, d->path,
-                l->req.base.err.text[0] ? l->req.base.err.text : strerror(-err));
+        zc_warn("%s/%s: the listing could not be renewed (%s); the old one is used", v->src->url,
+                d->path, l->req.base.err.text[0] ? l->req.base.err.text : strerror(-err));
         uint32_t now = vfs_now_s(v);
         uint32_t ttl = (uint32_t)ZC_MIN(v->cfg.ttl_ns / ZC_NS_PER_S, (int64_t)UINT32_MAX);
         uint32_t keep = ZC_MIN(ttl, (uint32_t)LIST_STALE_OK_S);
@@ -131,9 +134,9 @@ static void listing_page(struct zc_list_req *req, int err, const struct zc_entry
         err = vfs_dir_merge(v, d, entries[i].name, &entries[i].attr, &index);
     d->pages++;
     if (err == 0 && next_token) {
-        /* Names that came by need not wait for the rest. (Another page may still turn a file into a directory;
-           the listing as a whole then corrects it.) */
-        zc_list_for_each_safe(it, tmp, &d->waiters) {
+        /* Names that came by need not wait for the rest. (Another page may still turn a file into a
+           directory; the listing as a whole then corrects it.) */
+        zc_list_for_each_safe (it, tmp, &d->waiters) {
             struct vfs_wait *w = zc_list_entry(it, struct vfs_wait, link);
             if (w->name && (index = vfs_dir_find(d, w->name)) != UINT32_MAX &&
                 (d->entries[index].flags & VFS_SEEN)) {
@@ -158,7 +161,8 @@ static void listing_page(struct zc_list_req *req, int err, const struct zc_entry
     free(l->token);
     l->token = token;
     l->req.token = token;
-    memset(l->req.base.priv, 0, sizeof(l->req.base.priv)); /* a new request, but for its cancelled flag */
+    memset(l->req.base.priv, 0,
+           sizeof(l->req.base.priv)); /* a new request, but for its cancelled flag */
     zc_backend_list(v->src, &l->req);
 }
 
@@ -189,7 +193,8 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
 void vfs_list(struct zc_vfs *v, struct vfs_dir *d, struct vfs_wait *w)
 {
     pthread_mutex_lock(&d->lock);
-    bool restore = d->state == VFS_UNLISTED && !d->tried_index && !d->listing && v->cfg.keep_listings;
+    bool restore =
+        d->state == VFS_UNLISTED && !d->tried_index && !d->listing && v->cfg.keep_listings;
     d->tried_index = true;
     pthread_mutex_unlock(&d->lock);
     if (restore)

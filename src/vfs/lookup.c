@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lookups. A fresh listing answers at once, yes or no. Otherwise: the first name asked for in a directory is
- * asked for alone, the second one makes it a listing; in a directory that is known to be big, or that turns out
- * big while it is being listed, names are always asked for alone.
+ * Lookups. A fresh listing answers at once, yes or no. Otherwise: the first name asked for in a
+ * directory is asked for alone, the second one makes it a listing; in a directory that is known to
+ * be big, or that turns out big while it is being listed, names are always asked for alone.
  */
 #include "vfs/internal.h"
 
@@ -27,7 +27,8 @@ static int64_t lookup_negative_ns(struct zc_vfs *v, int64_t valid)
 }
 
 /* The answer that the table has now. Under d->lock. */
-static int lookup_answer(struct zc_vfs *v, struct vfs_dir *d, const char *name, struct zc_node *node)
+static int lookup_answer(struct zc_vfs *v, struct vfs_dir *d, const char *name,
+                         struct zc_node *node)
 {
     uint32_t i = vfs_dir_find(d, name);
     if (i == UINT32_MAX) {
@@ -88,7 +89,8 @@ static void lookup_alone(struct lookup *l)
         lookup_reply(l, -ENOMEM, NULL);
         return;
     }
-    l->stat = (struct zc_stat_req){.base = {.prio = ZC_PRIO_DEMAND}, .path = l->path, .done = lookup_stat_done};
+    l->stat = (struct zc_stat_req){
+        .base = {.prio = ZC_PRIO_DEMAND}, .path = l->path, .done = lookup_stat_done};
     zc_backend_stat(l->v->src, &l->stat);
 }
 
@@ -104,7 +106,8 @@ static void lookup_listed(struct vfs_wait *w, int err)
     lookup_reply(l, err, &node);
 }
 
-void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_lookup_fn *fn, void *user)
+void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_lookup_fn *fn,
+                   void *user)
 {
     struct zc_node node = {0};
     size_t len = strlen(name);

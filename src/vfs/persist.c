@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listings in the index, so that a remount with --keep-cache need not ask the store for what is young enough,
- * nor at all for a frozen data set.
+ * Listings in the index, so that a remount with --keep-cache need not ask the store for what is
+ * young enough, nor at all for a frozen data set.
  *
  * A page: "ZL1\0", wall time of the listing (u64, ns), then entries until the end:
- *     u8 flags (1 directory), u16 name length, u16 version length, u64 size, i64 mtime ns, u32 mode, uid, gid,
- *     name, version
- * Integers are little endian. Pages are at most PAGE_BYTES and a little long.
+ *     u8 flags (1 directory), u16 name length, u16 version length, u64 size, i64 mtime ns, u32
+ * mode, uid, gid, name, version Integers are little endian. Pages are at most PAGE_BYTES and a
+ * little long.
  */
 #include "base/buf.h"
 #include "vfs/internal.h"
@@ -152,16 +152,19 @@ bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d)
 {
     struct restore r = {.v = v, .d = d};
     bool ok = false;
-    /* The directory's lock is held over the index's read transaction: a page cache look-up, seldom more. */
+    /* The directory's lock is held over the index's read transaction: a page cache look-up, seldom
+     * more. */
     pthread_mutex_lock(&d->lock);
     if (d->state == VFS_UNLISTED && !d->listing) {
         int err = zc_cache_get_listing(v->cache, vfs_listing_key(v, d), restore_page, &r);
         int64_t age = zc_wall_ns() - r.oldest;
-        ok = err == 0 && r.oldest && age >= 0 && (v->cfg.ttl_ns == ZC_TTL_INDEFINITE || age < v->cfg.ttl_ns);
+        ok = err == 0 && r.oldest && age >= 0 &&
+             (v->cfg.ttl_ns == ZC_TTL_INDEFINITE || age < v->cfg.ttl_ns);
         if (ok) {
             vfs_dir_sweep(v, d);
             d->state = VFS_LISTED;
-            uint32_t now = vfs_now_s(v), age_s = (uint32_t)ZC_MIN(age / ZC_NS_PER_S, (int64_t)now - 1);
+            uint32_t now = vfs_now_s(v),
+                     age_s = (uint32_t)ZC_MIN(age / ZC_NS_PER_S, (int64_t)now - 1);
             d->listed_s = now - age_s;
             for (uint32_t i = 0; i < d->n; i++)
                 d->entries[i].checked_s = d->listed_s;

@@ -54,7 +54,7 @@ void zc_vfs_shutdown(struct zc_vfs *v)
 {
     pthread_mutex_lock(&v->ops_lock);
     atomic_store(&v->ending, true);
-    zc_list_for_each(it, &v->ops) {
+    zc_list_for_each (it, &v->ops) {
         struct vfs_op *op = zc_list_entry(it, struct vfs_op, link);
         if (op->req)
             zc_backend_cancel(v->src, op->req);
@@ -169,7 +169,8 @@ void zc_vfs_closedir(struct zc_dirh *dh)
     free(dh);
 }
 
-int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name, struct zc_node *node)
+int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name,
+                   struct zc_node *node)
 {
     struct vfs_dir *d = dh->d;
     int r = 0;
@@ -219,7 +220,8 @@ static int vfs_entry_name(struct vfs_dir *d, uint32_t index, struct vfs_name *ou
     return r;
 }
 
-int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool quick, struct zc_object **out)
+int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool quick,
+                   struct zc_object **out)
 {
     __attribute__((cleanup(vfs_name_free))) struct vfs_name name = {0};
     int r = vfs_entry_name(d, index, &name);

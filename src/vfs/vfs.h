@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file system without FUSE: nodes, directories, lookups, listings, warm and free. See docs/SEMANTICS.md.
+ * The file system without FUSE: nodes, directories, lookups, listings, warm and free. See
+ * docs/SEMANTICS.md.
  *
- * A node is named by 64 bits: the number of its directory and its place in that directory's table, so that no
- * memory is kept for each node that the kernel knows. A node stands for one version of one object for ever:
- * when the object changes, its name gets a new node. So the kernel's pages of a node never go stale.
+ * A node is named by 64 bits: the number of its directory and its place in that directory's table,
+ * so that no memory is kept for each node that the kernel knows. A node stands for one version of
+ * one object for ever: when the object changes, its name gets a new node. So the kernel's pages of
+ * a node never go stale.
  *
- * Threads: any. Calls that may need the store take a callback, which comes on the thread that has the answer,
- * or during the call.
+ * Threads: any. Calls that may need the store take a callback, which comes on the thread that has
+ * the answer, or during the call.
  */
 #ifndef ZC_VFS_H
 #define ZC_VFS_H
@@ -19,39 +21,41 @@ struct zc_vfs;
 #define ZC_TTL_INDEFINITE INT64_MAX
 
 struct zc_vfs_config {
-    int64_t ttl_ns;            /* of listings and attributes; ZC_TTL_INDEFINITE: never asked again; 0: minimal,
-                                  every lookup and open asks the store */
-    int64_t negative_ttl_ns;   /* of "no such file" in unlisted directories; -1 = ttl_ns */
-    uint32_t uid, gid;         /* ZC_ID_UNSET: the store's own, else the daemon's */
-    uint32_t file_mode, dir_mode; /* permission bits, or ZC_ID_UNSET: the store's own, else 0444 and 0555 */
-    bool keep_listings;        /* write listings to the index, read them back at the next mount */
+    int64_t ttl_ns; /* of listings and attributes; ZC_TTL_INDEFINITE: never asked again; 0: minimal,
+                       every lookup and open asks the store */
+    int64_t negative_ttl_ns; /* of "no such file" in unlisted directories; -1 = ttl_ns */
+    uint32_t uid, gid;       /* ZC_ID_UNSET: the store's own, else the daemon's */
+    uint32_t file_mode,
+        dir_mode;       /* permission bits, or ZC_ID_UNSET: the store's own, else 0444 and 0555 */
+    bool keep_listings; /* write listings to the index, read them back at the next mount */
 };
 
 int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_backend *src, struct zc_cache *cache,
                struct zc_fetch *fetch, struct zc_vfs **out);
-/* First step of an unmount: refuses new work, cancels what is in flight in fetch and in the store, and waits
-   until all of it has called back. */
+/* First step of an unmount: refuses new work, cancels what is in flight in fetch and in the store,
+   and waits until all of it has called back. */
 void zc_vfs_shutdown(struct zc_vfs *v);
 /* After zc_vfs_shutdown, and after every handle was closed. */
 void zc_vfs_free(struct zc_vfs *v);
 
 #define ZC_NODE_ROOT ((uint64_t)1)
 
-struct zc_node {               /* what lookup, getattr and readdirplus tell */
-    uint64_t id;               /* node number */
-    uint64_t ino;              /* st_ino: stable over remounts */
+struct zc_node {  /* what lookup, getattr and readdirplus tell */
+    uint64_t id;  /* node number */
+    uint64_t ino; /* st_ino: stable over remounts */
     enum zc_kind kind;
     uint64_t size;
     int64_t mtime_ns;
-    uint32_t mode;             /* permission bits */
+    uint32_t mode; /* permission bits */
     uint32_t uid, gid;
-    int64_t valid_ns;          /* the kernel may keep it for so long */
+    int64_t valid_ns; /* the kernel may keep it for so long */
 };
 
-/* err 0 and a node; -ENOENT with valid_ns in *node for how long the kernel may believe it. Each success adds one
-   reference of the kernel's to the node, given back by zc_vfs_forget. */
+/* err 0 and a node; -ENOENT with valid_ns in *node for how long the kernel may believe it. Each
+   success adds one reference of the kernel's to the node, given back by zc_vfs_forget. */
 typedef void zc_vfs_lookup_fn(void *user, int err, const struct zc_node *node);
-void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_lookup_fn *fn, void *user);
+void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_lookup_fn *fn,
+                   void *user);
 void zc_vfs_forget(struct zc_vfs *v, uint64_t node, uint64_t n);
 /* From memory, never waits: 0, or -ESTALE. */
 int zc_vfs_getattr(struct zc_vfs *v, uint64_t node, struct zc_node *out);
@@ -61,17 +65,20 @@ struct zc_dirh;
 typedef void zc_vfs_opendir_fn(void *user, int err, struct zc_dirh *dh);
 void zc_vfs_opendir(struct zc_vfs *v, uint64_t node, zc_vfs_opendir_fn *fn, void *user);
 void zc_vfs_closedir(struct zc_dirh *dh);
-/* Entry number `at` (0 based, "." and ".." not included): 1 with name and node, 0 at the end. A place whose entry
-   is gone has a NULL name: go on with the next. With ref, adds a reference as lookup does. The name lives until
-   closedir. */
-int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name, struct zc_node *node);
+/* Entry number `at` (0 based, "." and ".." not included): 1 with name and node, 0 at the end. A
+   place whose entry is gone has a NULL name: go on with the next. With ref, adds a reference as
+   lookup does. The name lives until closedir. */
+int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name,
+                   struct zc_node *node);
 
-/* Opens a file node's version. -EISDIR, -ESTALE (the version is known to be gone: the kernel looks up anew). */
+/* Opens a file node's version. -EISDIR, -ESTALE (the version is known to be gone: the kernel looks
+ * up anew). */
 int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out);
-/* The same without a wait for the cache disk: -EAGAIN when a cached file cannot be opened without. For threads that
-   other requests queue behind. */
+/* The same without a wait for the cache disk: -EAGAIN when a cached file cannot be opened without.
+   For threads that other requests queue behind. */
 int zc_vfs_open_quick(struct zc_vfs *v, uint64_t node, struct zc_object **out);
-/* A read found that the node's version is gone: forget its listing, so that the next lookup sees the new one. */
+/* A read found that the node's version is gone: forget its listing, so that the next lookup sees
+ * the new one. */
 void zc_vfs_stale(struct zc_vfs *v, uint64_t node);
 /* Path of a node below the mount, for messages. Caller frees. */
 char *zc_vfs_path(struct zc_vfs *v, uint64_t node);
@@ -80,31 +87,33 @@ char *zc_vfs_path(struct zc_vfs *v, uint64_t node);
 
 struct zc_warm;
 struct zc_warm_stats {
-    uint64_t files_found, bytes_found;   /* so far; final once `listed` */
-    uint64_t files_done, bytes_done;     /* in the cache, whether fetched now or before */
-    uint64_t files_hit, bytes_hit;       /* of these: were there before */
+    uint64_t files_found, bytes_found; /* so far; final once `listed` */
+    uint64_t files_done, bytes_done;   /* in the cache, whether fetched now or before */
+    uint64_t files_hit, bytes_hit;     /* of these: were there before */
     uint64_t failed;
     bool listed, finished;
-    char error[300];                     /* first failure, in words */
+    char error[300]; /* first failure, in words */
 };
 /* paths: relative to the mount, "" for all of it. parallel: files in flight, 0 = 64. */
-int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel, struct zc_warm **out);
+int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel,
+                  struct zc_warm **out);
 /* Blocks until something changed or timeout_ms passed; then fills *out. */
 void zc_warm_poll(struct zc_warm *w, int timeout_ms, struct zc_warm_stats *out);
 /* Cancels when not finished; waits for what is in flight; frees. */
 void zc_warm_end(struct zc_warm *w);
 
 struct zc_free_stats {
-    uint64_t files, bytes;       /* dropped from the cache */
-    uint64_t busy;               /* files left because they are open */
+    uint64_t files, bytes; /* dropped from the cache */
+    uint64_t busy;         /* files left because they are open */
 };
 /* Drops cached objects below the paths. Blocks (may list). */
-int zc_vfs_drop(struct zc_vfs *v, const char *const *paths, size_t n, struct zc_free_stats *out, struct zc_error *err);
+int zc_vfs_drop(struct zc_vfs *v, const char *const *paths, size_t n, struct zc_free_stats *out,
+                struct zc_error *err);
 
 struct zc_vfs_stats {
-    uint64_t dirs, entries;      /* in memory */
-    uint64_t lookups, listings;  /* answered; directories listed */
-    uint64_t hidden;             /* names of the store that no path can show */
+    uint64_t dirs, entries;     /* in memory */
+    uint64_t lookups, listings; /* answered; directories listed */
+    uint64_t hidden;            /* names of the store that no path can show */
 };
 void zc_vfs_get_stats(struct zc_vfs *v, struct zc_vfs_stats *out);
 

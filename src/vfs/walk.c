@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Walks all files below some paths, with several directories being listed at a time, since a listing costs a
- * round trip and a data set has thousands of them. Depth first, so that few directories are held.
+ * Walks all files below some paths, with several directories being listed at a time, since a
+ * listing costs a round trip and a data set has thousands of them. Depth first, so that few
+ * directories are held.
  */
 #include "vfs/internal.h"
 
@@ -14,9 +15,9 @@ struct walk;
 
 struct walk_dir {
     struct vfs_wait wait;
-    struct zc_list link;    /* walk->todo, then walk->ready */
+    struct zc_list link; /* walk->todo, then walk->ready */
     struct walk *walk;
-    struct vfs_dir *d;      /* pinned */
+    struct vfs_dir *d; /* pinned */
     int err;
 };
 
@@ -82,7 +83,8 @@ static void walk_drop(struct walk *k, struct walk_dir *wd)
     free(wd);
 }
 
-/* Lists and visits until nothing is left, or until an error, after which it only waits for what was begun. */
+/* Lists and visits until nothing is left, or until an error, after which it only waits for what was
+ * begun. */
 static int walk_run(struct walk *k)
 {
     int r = 0;
@@ -137,7 +139,8 @@ static void walk_looked_up(void *user, int err, const struct zc_node *node)
     pthread_mutex_unlock(&l->lock);
 }
 
-static int walk_lookup_sync(struct zc_vfs *v, uint64_t parent, const char *name, struct zc_node *node)
+static int walk_lookup_sync(struct zc_vfs *v, uint64_t parent, const char *name,
+                            struct zc_node *node)
 {
     struct walk_lookup l = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
     zc_vfs_lookup(v, parent, name, walk_looked_up, &l);
@@ -157,7 +160,8 @@ static int walk_path(struct walk *k, const char *path)
     int r = 0;
     if (!copy)
         return -ENOMEM;
-    for (char *name = strtok_r(copy, "/", &save); name && r == 0; name = strtok_r(NULL, "/", &save)) {
+    for (char *name = strtok_r(copy, "/", &save); name && r == 0;
+         name = strtok_r(NULL, "/", &save)) {
         if (strcmp(name, ".") == 0)
             continue;
         struct zc_node next = {0};
@@ -182,7 +186,8 @@ static int walk_path(struct walk *k, const char *path)
     return r;
 }
 
-int vfs_walk(struct zc_vfs *v, const char *const *paths, size_t n, const struct vfs_walk_ops *ops, void *user)
+int vfs_walk(struct zc_vfs *v, const char *const *paths, size_t n, const struct vfs_walk_ops *ops,
+             void *user)
 {
     struct walk k = {.v = v,
                      .ops = ops,

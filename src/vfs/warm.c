@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Warm and free. A warm job has two threads: one walks and counts, so that the job knows how much there is; the
- * other keeps `parallel` files in flight. A file is asked for in windows, so that a huge one does not take all
- * requests at once. What is in the cache already costs one look into a table.
+ * Warm and free. A warm job has two threads: one walks and counts, so that the job knows how much
+ * there is; the other keeps `parallel` files in flight. A file is asked for in windows, so that a
+ * huge one does not take all requests at once. What is in the cache already costs one look into a
+ * table.
  */
 #include "vfs/internal.h"
 
@@ -26,8 +27,8 @@ struct zc_warm {
     pthread_t walker, driver;
 
     pthread_mutex_t lock;
-    pthread_cond_t cond;      /* anything changed */
-    struct warm_item *items;  /* a queue: [head, tail) */
+    pthread_cond_t cond;     /* anything changed */
+    struct warm_item *items; /* a queue: [head, tail) */
     size_t head, tail, cap;
     unsigned in_flight;
     bool cancelled;
@@ -256,7 +257,8 @@ static void warm_free(struct zc_warm *w)
     free(w);
 }
 
-int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel, struct zc_warm **out)
+int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel,
+                  struct zc_warm **out)
 {
     struct zc_warm *w = calloc(1, sizeof(*w));
     if (!w)
@@ -355,7 +357,8 @@ static void drop_failed(void *user, const char *path, int err)
     x->failed = err;
 }
 
-int zc_vfs_drop(struct zc_vfs *v, const char *const *paths, size_t n, struct zc_free_stats *out, struct zc_error *err)
+int zc_vfs_drop(struct zc_vfs *v, const char *const *paths, size_t n, struct zc_free_stats *out,
+                struct zc_error *err)
 {
     static const struct vfs_walk_ops ops = {.file = drop_file, .failed = drop_failed};
     struct drop x = {.v = v, .out = out, .err = err};
