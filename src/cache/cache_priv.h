@@ -126,8 +126,8 @@ int budget_start(struct zc_cache *c);
 
 /* verify.c */
 /* Reads the recorded chunks back. 1: all have their sums; 0: one has not; negative errno. bits:
-   NULL for all. give_up (or NULL) is asked between chunks: true ends it with -EAGAIN; reading then
-   is gentle on the page cache. */
+   NULL for all. give_up (or NULL) is asked for each megabyte: true ends it with -EAGAIN; reading
+   then is gentle on the page cache. */
 int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits,
                 bool (*give_up)(struct zc_cache *c, void *user), void *user);
 /* Starts the thread that checks what is doubted before somebody asks for it. 0 or negative errno.

@@ -34,31 +34,45 @@ static ssize_t verify_read(int fd, uint8_t *p, size_t n, off_t off, bool gentle)
     return pread(fd, p, n, off);
 }
 
-static int verify_chunk(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size,
-                        uint32_t chunk, struct zc_hasher *h, uint8_t *block, bool gentle)
+/* What one reading back needs. */
+struct verify {
+    struct zc_cache *c;
+    struct zc_objid id;
+    int fd;
+    uint64_t size;
+    bool (*give_up)(struct zc_cache *c, void *user);
+    void *user;
+    struct zc_hasher *h;
+    uint8_t *block;
+};
+
+static int verify_chunk(struct verify *v, uint32_t chunk)
 {
+    struct zc_cache *c = v->c;
     struct zc_digest want;
-    uint64_t off = (uint64_t)chunk << c->shift, len = cache_chunk_len(size, c->shift, chunk);
-    int r = index_get_sum(c->index, id, chunk, &want);
+    uint64_t off = (uint64_t)chunk << c->shift, len = cache_chunk_len(v->size, c->shift, chunk);
+    int r = index_get_sum(c->index, v->id, chunk, &want);
     if (r <= 0)
         return r == -EBADMSG ? 0 : r;
-    zc_hasher_reset(h, c->seed);
+    zc_hasher_reset(v->h, c->seed);
     for (uint64_t at = 0; at < len;) {
-        ssize_t n =
-            verify_read(fd, block, ZC_MIN(len - at, VERIFY_BLOCK), (off_t)(off + at), gentle);
+        if (v->give_up && v->give_up(c, v->user))
+            return -EAGAIN;
+        ssize_t n = verify_read(v->fd, v->block, ZC_MIN(len - at, VERIFY_BLOCK), (off_t)(off + at),
+                                v->give_up != NULL);
         if (n < 0)
             return -errno;
         if (n == 0)
             return 0;
-        zc_hasher_add(h, block, (size_t)n);
+        zc_hasher_add(v->h, v->block, (size_t)n);
         at += (uint64_t)n;
     }
     atomic_fetch_add(&c->checked_chunks, 1);
-    if (zc_digest_eq(want, zc_hasher_digest(h)))
+    if (zc_digest_eq(want, zc_hasher_digest(v->h)))
         return 1;
     char name[STORE_NAME_MAX];
     atomic_fetch_add(&c->bad_chunks, 1);
-    zc_warn("%s/%s: chunk %u is not what was written", c->store->path, store_file_name(id, name),
+    zc_warn("%s/%s: chunk %u is not what was written", c->store->path, store_file_name(v->id, name),
             chunk);
     return 0;
 }
@@ -67,17 +81,21 @@ int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, c
                 bool (*give_up)(struct zc_cache *c, void *user), void *user)
 {
     zc_autofree uint8_t *block = malloc(VERIFY_BLOCK);
-    struct zc_hasher *h = zc_hasher_new(c->seed);
-    int r = block && h ? 1 : -ENOMEM;
+    struct verify v = {.c = c,
+                       .id = id,
+                       .fd = fd,
+                       .size = size,
+                       .give_up = give_up,
+                       .user = user,
+                       .h = zc_hasher_new(c->seed),
+                       .block = block};
+    int r = block && v.h ? 1 : -ENOMEM;
     uint32_t n = cache_nchunks(size, c->shift);
     for (uint32_t i = 0; i < n && r == 1; i++) {
-        if (bits && !(bits[i / 64] >> i % 64 & 1))
-            continue;
-        r = give_up && give_up(c, user)
-                ? -EAGAIN
-                : verify_chunk(c, id, fd, size, i, h, block, give_up != NULL);
+        if (!bits || bits[i / 64] >> i % 64 & 1)
+            r = verify_chunk(&v, i);
     }
-    zc_hasher_free(h);
+    zc_hasher_free(v.h);
     return r;
 }
 

@@ -249,5 +249,6 @@ int main(void)
         cmocka_unit_test(test_read),   cmocka_unit_test(test_commit),
     };
     zc_log_set_level(ZC_LOG_ERR);
+    setenv("TMPDIR", "/dev/shm", 0); /* hundreds of caches are made and removed */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
