@@ -4,6 +4,7 @@
 import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -15,9 +16,10 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def small_disk(work):
+def small_disk(base):
     """A file system of 64 MiB of its own -> its mount point. Asked for before `zc`, it goes after it."""
-    image, point = os.path.join(work, "disk.img"), os.path.join(work, "disk")
+    place = tempfile.mkdtemp(prefix="disk-", dir=base)
+    image, point = os.path.join(place, "disk.img"), os.path.join(place, "disk")
     os.makedirs(point)
     with open(image, "wb") as f:
         f.truncate(64 * MIB)
@@ -25,6 +27,7 @@ def small_disk(work):
     subprocess.run(["mount", "-o", "loop", image, point], check=True)
     yield point
     subprocess.run(["umount", "-l", point], check=True)
+    os.unlink(image)
 
 
 def available(path):
