@@ -94,6 +94,7 @@ class TestSimple:
         with pytest.raises(FileNotFoundError):
             os.stat(m.join("d"))
 
+    @pytest.mark.sanitized
     def test_every_size_and_name(self, zc, simple):
         files = {p: make_bytes(n, p) for p, n in SIZES.items()}
         files |= {f"many/{i % 3}/f{i}": make_bytes(500 + i * 37, str(i)) for i in range(60)}
@@ -169,6 +170,7 @@ class TestSimple:
         zc.fails("mount", "--cache-dir", zc.place()[1], "--hdfs-user", "nobody", simple.url + "/private",
                  zc.place()[0], words=["permission denied", "nobody"])
 
+    @pytest.mark.sanitized
     def test_an_overwrite_never_mixes(self, zc, simple):
         """Versions are filled with their own number; every open sees one number only."""
         size = 6 * MIB
@@ -244,6 +246,7 @@ class TestSimple:
         with pytest.raises(FileNotFoundError):
             m.read("f")
 
+    @pytest.mark.sanitized
     def test_datanodes_killed_and_frozen(self, zc, simple):
         data = make_bytes(64 * MIB, "kill")
         want = sha(data)
@@ -385,6 +388,7 @@ def pair(base):
 class TestPair:
     """Two NameNodes, one of which is active."""
 
+    @pytest.mark.sanitized
     def test_failover_under_load(self, zc, pair):
         files = {f"f{i}": make_bytes(30000 + i, f"ha{i}") for i in range(40)}
         files["large"] = make_bytes(40 * MIB, "ha")
@@ -471,6 +475,7 @@ class TestKerberos:
         with pytest.raises(PermissionError):
             m.read("home/alice/mine")
 
+    @pytest.mark.sanitized
     def test_tokens_end_during_reads(self, zc, secure):
         c = secure
         files = {f"/token/f{i}": make_bytes(5000 + i, f"t{i}") for i in range(60)}
@@ -508,6 +513,7 @@ class TestKerberos:
         point, cache = zc.place()
         expired = os.path.join(work, "expired")
         c.kinit("bob", expired, "-l", "1s")
+        ends = time.monotonic() + 1 + 5 + 2  # the clocks may differ by five seconds
         broken = os.path.join(work, "krb5.conf")
         with open(os.path.join(c.krb, "krb5.conf"), encoding="ascii") as f:
             text = f.read()
@@ -516,11 +522,9 @@ class TestKerberos:
         rubbish = os.path.join(work, "rubbish")
         with open(rubbish, "wb") as f:
             f.write(b"HDTS\x00\x01\xff")
-        time.sleep(1.5)
         alice = ("--hdfs-keytab", c.keytab("alice"))
         for options, env, words in (
                 ((), c.krb_env(), ["ticket cache", "credentials"]),
-                ((), c.krb_env(expired), ["ticket cache", "expired"]),
                 ((*alice, "--hdfs-principal", "alice@NOWHERE.TEST"), c.krb_env(), ["NOWHERE.TEST|principal"]),
                 ((*alice, "--hdfs-principal", f"carol@{c.realm}"), c.krb_env(), ["keytab", "carol"]),
                 (("--hdfs-keytab", rubbish), c.krb_env(), ["rubbish"]),
@@ -528,7 +532,10 @@ class TestKerberos:
                 (alice, {**c.krb_env(), "KRB5_CONFIG": broken}, ["KDC", c.realm]),
                 (("--hdfs-token", rubbish), c.krb_env(), ["rubbish"]),
                 ((*alice, "--hdfs-user", "x"), c.krb_env(), ["--hdfs-user"]),
+                ((), c.krb_env(expired), ["ticket cache", "expired"]),
         ):
+            if "expired" in words:
+                time.sleep(max(0.0, ends - time.monotonic()))
             zc.fails("mount", "--cache-dir", cache, *options, c.url + "/", point, env=env, words=words)
         # The principal is HTTP/localhost, and 127.0.0.1 is another name.
         zc.fails("mount", "--cache-dir", cache, *alice, f"webhdfs://127.0.0.1:{c.http}/", point, env=c.krb_env(),

@@ -498,6 +498,7 @@ KRB5_CONF = """[libdefaults]
   ticket_lifetime = 10h
   renew_lifetime = 7d
   forwardable = true
+  clockskew = 5
 [realms]
   {realm} = {{
     kdc = 127.0.0.1:{port}
