@@ -85,8 +85,8 @@ static int place_ours(const struct zc_mnts *mnts, const struct zc_mnt *m, const 
     if (pid > 0)
         return zc_error_set(err, -EBUSY, "'%s' is a mount of zcache already (%s, process %d)",
                             point, m->source, (int)pid);
-    /* Not stat(2), which the kernel answers from what it remembers. A daemon's rings end a little later than it
-       does itself: what they held is cancelled. */
+    /* Not stat(2), which the kernel answers from what it remembers. A daemon's rings end a little
+       later than it does itself: what they held is cancelled. */
     if (statvfs(point, &st) == 0 ||
         (errno != ENOTCONN && errno != ECONNABORTED && errno != ECANCELED))
         return zc_error_set(err, -EBUSY, "'%s' is a mount of zcache already (%s)", point,
