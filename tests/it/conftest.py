@@ -176,7 +176,7 @@ class Stores:
 
     def stop(self):
         for server in self.servers.values():
-            server.stop()
+            server.kill()
 
 
 @pytest.fixture(scope="session")
