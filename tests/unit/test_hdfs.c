@@ -299,23 +299,22 @@ static void statuses_are_read(void **state)
 
 static void listings_are_read(void **state)
 {
-    const char
-        *page =
-            "{\"DirectoryListing\":{\"partialListing\":{\"FileStatuses\":{\"FileStatus\":"
-            "[" FILE_JSON("a", "FILE", "") "," FILE_JSON("b\\ufffd", "FILE", "") "," FILE_JSON("..", "DIRECTORY", "") "," FILE_JSON(
-                "n\\u0000ul", "FILE",
-                "") "," FILE_JSON("d/e", "FILE",
-                                  "") "," FILE_JSON("l", "SYMLINK",
-                                                    ",\"symlink\":\"/x\"") "," FILE_JSON("\\ud83d\\"
-                                                                                         "ude00",
-                                                                                         "DIRECTOR"
-                                                                                         "Y",
-                                                                                         "") "]}},"
-                                                                                             "\"rem"
-                                                                                             "ainin"
-                                                                                             "gEntr"
-                                                                                             "ies\""
-                                                                                             ":7}}";
+    const char *page =
+        "{\"DirectoryListing\":{\"partialListing\":{\"FileStatuses\":{\"FileStatus\":"
+        "[" FILE_JSON("a", "FILE", "") "," FILE_JSON("b\\ufffd", "FILE", "") "," FILE_JSON("..", "DIRECTORY", "") "," FILE_JSON(
+            "n\\u0000ul", "FILE",
+            "") "," FILE_JSON("d/e", "FILE",
+                              "") "," FILE_JSON("l", "SYMLINK",
+                                                ",\"symlink\":\"/x\"") "," FILE_JSON("\\ud83d\\"
+                                                                                     "ude00",
+                                                                                     "DIRECTOR"
+                                                                                     "Y",
+                                                                                     "") "]}},"
+                                                                                         "\"rem"
+                                                                                         "ainin"
+                                                                                         "gEntr"
+                                                                                         "ies\""
+                                                                                         ":7}}";
     struct hdfs_file *f;
     json_t *doc;
     size_t n;
