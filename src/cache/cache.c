@@ -252,6 +252,8 @@ void zc_cache_disk_error(struct zc_cache *c, int err)
     int64_t now = zc_now_ns();
     atomic_fetch_add(&c->disk_errors, 1);
     err = err < 0 ? -err : err;
+    if (err == ENOMEM || err == EMFILE || err == ENFILE)
+        return; /* a shortage of ours, the disk is not to blame */
     if (err == ENOSPC || err == EDQUOT) {
         /* Full is not broken: what is there can be read. Only nothing new for a moment. */
         pthread_mutex_lock(&c->lock);
