@@ -57,13 +57,14 @@ struct retry_op {
         struct zc_stat_req stat;
         struct zc_get_req get;
     } in;
-    bool waiting;        /* for a timer; under the lock */
-    unsigned attempts;   /* that failed at the store since it last moved on */
-    unsigned rounds;     /* attempts of any kind since it last moved on: for the back-off */
-    int64_t since_ns;    /* submission, or the last byte */
-    uint64_t got;        /* bytes of a get that the caller has had */
-    uint64_t got_before; /* and when the attempt began */
-    int theirs;          /* what the caller's data() returned */
+    bool waiting;         /* for a timer; under the lock */
+    unsigned attempts;    /* that failed at the store since it last moved on */
+    unsigned rounds;      /* attempts of any kind since it last moved on: for the back-off */
+    int64_t since_ns;     /* submission, or the last byte */
+    uint64_t got;         /* bytes of a get that the caller has had */
+    uint64_t got_before;  /* and when the attempt began */
+    int theirs;           /* what the caller's data() returned */
+    struct zc_error last; /* of the attempt before this one */
 };
 
 bool zc_retry_useful(int err)
@@ -94,6 +95,11 @@ static void retry_unref(struct retry_op *op)
     retry_release(r);
 }
 
+static int64_t retry_give_up_ns(const struct retry_op *op)
+{
+    return op->outer->deadline_ns ? op->outer->deadline_ns : op->since_ns + op->r->cfg.deadline_ns;
+}
+
 /* ---- the end ---- */
 
 /* Takes the request out of a cancel's reach. */
@@ -106,8 +112,12 @@ static void retry_leave(struct retry_op *op)
 
 static void retry_fail(struct retry_op *op, int err)
 {
+    /* An attempt that time ran out on tells less than the one before it. */
+    bool before = err == -ETIMEDOUT && op->last.code && zc_now_ns() >= retry_give_up_ns(op);
+    if (before)
+        err = op->last.code;
     if (op->theirs == 0)
-        op->outer->err = op->in.base.err;
+        op->outer->err = before ? op->last : op->in.base.err;
     if (zc_retry_useful(err))
         atomic_fetch_add_explicit(&op->r->be.stats->errors, 1, memory_order_relaxed);
     retry_leave(op);
@@ -126,11 +136,6 @@ static void retry_fail(struct retry_op *op, int err)
 }
 
 /* ---- attempts ---- */
-
-static int64_t retry_give_up_ns(const struct retry_op *op)
-{
-    return op->outer->deadline_ns ? op->outer->deadline_ns : op->since_ns + op->r->cfg.deadline_ns;
-}
 
 static void retry_submit(struct retry_op *op)
 {
@@ -222,6 +227,8 @@ static void retry_ended(struct retry_op *op, int err)
         return;
     }
     atomic_fetch_add_explicit(&r->be.stats->retries, 1, memory_order_relaxed);
+    op->last = op->in.base.err;
+    op->last.code = err;
     pthread_mutex_lock(&r->lock);
     op->waiting = true;
     bool cancelled = atomic_load(&op->outer->cancelled);

@@ -47,8 +47,8 @@ static int text_date_parts(const char *date[6], const size_t len[6], int mon, in
         if (v[i] < 0)
             return -EINVAL;
     }
-    if (v[0] < 1970 || v[1] < 1 || v[1] > 12 || v[2] < 1 || v[2] > 31 || v[3] > 23 || v[4] > 59 ||
-        v[5] > 60)
+    if (v[0] < 1970 || v[0] > 2261 || v[1] < 1 || v[1] > 12 || v[2] < 1 || v[2] > 31 || v[3] > 23 ||
+        v[4] > 59 || v[5] > 60)
         return -EINVAL;
     *out = text_unix(v[0], v[1], v[2], v[3], v[4], v[5]);
     return 0;
