@@ -180,6 +180,7 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
        requests; the rest is for directories, connections and the heap's waste. */
     struct zc_fetch_config fetch = {
         .chunk_size = o->chunk_size,
+        .part_size = ZC_MAX(d->backend->part_size, 8 * ZC_MIB),
         .memory = o->memory_target / 4,
         .seed = DAEMON_SEED,
     };

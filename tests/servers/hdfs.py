@@ -17,6 +17,7 @@ From a shell:  python3 -m servers.hdfs simple|ha|kerberos FOLDER   (in tests/; `
 
 import argparse
 import concurrent.futures
+import ctypes
 import http.client
 import json
 import os
@@ -48,6 +49,14 @@ log4j.appender.console.target=System.err
 log4j.appender.console.layout=org.apache.log4j.PatternLayout
 log4j.appender.console.layout.ConversionPattern=%d{HH:mm:ss,SSS} %p %c{2}: %m%n
 """
+
+
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_us():
+    """In the child: no daemon outlives a test run that was killed (PR_SET_PDEATHSIG)."""
+    LIBC.prctl(1, signal.SIGKILL)
 
 
 def java():
@@ -104,7 +113,7 @@ class Daemon:
                  f"-Dhadoop.log.dir={self.cluster.folder}", *(o for o in self.options if o.startswith("-Dhttpfs")),
                  self.main, *(o for o in self.options if not o.startswith("-Dhttpfs"))],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **(self.env or {})})
+                preexec_fn=die_with_us, env={**os.environ, **(self.env or {})})
         return self
 
     def check(self):
@@ -596,7 +605,7 @@ class KerberosCluster(Cluster):
     def start_kdc(self):
         with open(os.path.join(self.krb, "kdc.out"), "ab") as log:
             self.kdc = subprocess.Popen(["krb5kdc", "-n", "-r", self.realm], stdin=subprocess.DEVNULL, stdout=log,
-                                        stderr=log, env={**os.environ, **self.krb_env()})
+                                        stderr=log, preexec_fn=die_with_us, env={**os.environ, **self.krb_env()})
         wait_for_port(self.kdc_port, self.kdc)
 
     def stop_kdc(self):
