@@ -3,10 +3,11 @@
  * Listings in the index, so that a remount with --keep-cache need not ask the store for what is
  * young enough, nor at all for a frozen data set.
  *
- * A page: "ZL1\0", wall time of the listing (u64, ns), then entries until the end:
- *     u8 flags (1 directory), u16 name length, u16 version length, u64 size, i64 mtime ns, u32
- * mode, uid, gid, name, version Integers are little endian. Pages are at most PAGE_BYTES and a
- * little long.
+ * A page: "ZL1\0", or "ZLE\0" for the last one of a listing, wall time of the listing (u64, ns),
+ * then entries until the end: u8 flags (1 directory), u16 name length, u16 version length, u64
+ * size, i64 mtime (ns), u32 mode, u32 uid, u32 gid, name, version. Integers are little endian.
+ * Pages are at most PAGE_BYTES and a little long. A listing without its last page was cut short by
+ * a crash: not used.
  */
 #include "base/buf.h"
 #include "vfs/internal.h"
@@ -17,6 +18,7 @@
 
 #define PAGE_BYTES ((size_t)60 << 10)
 #define PAGE_MAGIC "ZL1"
+#define PAGE_LAST "ZLE"
 
 struct zc_digest vfs_listing_key(struct zc_vfs *v, const struct vfs_dir *d)
 {
@@ -62,7 +64,7 @@ int vfs_page_decode(const uint8_t *p, size_t n, int64_t *wall_ns,
                     int (*fn)(void *user, const char *name, const struct zc_attr *a), void *user)
 {
     char name[256], version[ZC_VERSION_MAX + 1];
-    if (n < 12 || memcmp(p, PAGE_MAGIC, 4) != 0)
+    if (n < 12 || (memcmp(p, PAGE_MAGIC, 4) != 0 && memcmp(p, PAGE_LAST, 4) != 0))
         return -EBADMSG;
     *wall_ns = (int64_t)get(p + 4, 8);
     p += 12;
@@ -120,6 +122,8 @@ void vfs_persist(struct zc_vfs *v, struct vfs_dir *d)
         }
         more = i < d->n;
         pthread_mutex_unlock(&d->lock);
+        if (!more && !b.failed)
+            memcpy(b.p, PAGE_LAST, 4);
         if (b.failed || zc_cache_put_listing(v->cache, key, page++, b.p, b.len) < 0)
             return;
     }
@@ -129,6 +133,7 @@ struct restore {
     struct zc_vfs *v;
     struct vfs_dir *d;
     int64_t oldest;
+    bool whole; /* the last page was there */
 };
 
 static int restore_entry(void *user, const char *name, const struct zc_attr *a)
@@ -143,8 +148,10 @@ static int restore_page(void *user, const void *p, size_t n)
     struct restore *r = user;
     int64_t wall = 0;
     int err = vfs_page_decode(p, n, &wall, restore_entry, r);
-    if (err == 0)
+    if (err == 0) {
         r->oldest = r->oldest ? ZC_MIN(r->oldest, wall) : wall;
+        r->whole = memcmp(p, PAGE_LAST, 4) == 0;
+    }
     return err;
 }
 
@@ -158,7 +165,7 @@ bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d)
     if (d->state == VFS_UNLISTED && !d->listing) {
         int err = zc_cache_get_listing(v->cache, vfs_listing_key(v, d), restore_page, &r);
         int64_t age = zc_wall_ns() - r.oldest;
-        ok = err == 0 && r.oldest && age >= 0 &&
+        ok = err == 0 && r.whole && age >= 0 &&
              (v->cfg.ttl_ns == ZC_TTL_INDEFINITE || age < v->cfg.ttl_ns);
         if (ok) {
             vfs_dir_sweep(v, d);
