@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define LIMIT_REQUESTS 64
+#define LIMIT_TURN 32 /* requests that one turn of the pump starts */
 
 enum limit_kind { LIMIT_LIST, LIMIT_STAT, LIMIT_GET };
 
@@ -37,7 +38,9 @@ struct limit_op {
     struct limit *l;
     enum limit_kind kind;
     bool background;
-    atomic_uint refs; /* one until the end, one for each cancel under way */
+    bool ended; /* under the lock */
+    atomic_uint
+        refs; /* one until the end, one for each cancel under way, one while it is handed down */
     union {
         struct zc_req *outer;
         struct zc_list_req *outer_list;
@@ -107,10 +110,15 @@ static void limit_pump(struct limit *l)
         return;
     }
     l->pumping = true;
-    while ((op = limit_next(l))) {
+    /* As long as something runs, its end is the next turn, and this thread may go back to its own
+     * work. */
+    for (unsigned started = 0; (started < LIMIT_TURN || l->running == 0) && (op = limit_next(l));) {
+        atomic_fetch_add(&op->refs, 1);
         pthread_mutex_unlock(&l->lock);
         limit_submit(l, op);
         pthread_mutex_lock(&l->lock);
+        started += !op->ended;
+        limit_unref(op);
     }
     l->pumping = false;
     pthread_mutex_unlock(&l->lock);
@@ -154,6 +162,7 @@ static void limit_leave(struct limit_op *op, int err)
         op->outer->err = op->in.base.err;
     pthread_mutex_lock(&l->lock);
     op->outer->priv[l->be.layer] = NULL;
+    op->ended = true;
     l->running--;
     l->background -= op->background;
     pthread_mutex_unlock(&l->lock);

@@ -246,6 +246,8 @@ static int s3_op_probe(struct zc_backend *be, struct zc_error *err)
     if (s3_move(s, place->region, true) < 0)
         return r;
     if (probe_once(s, &again) == 0) {
+        if (err)
+            *err = (struct zc_error){0};
         zc_info("%s: the store wants path style", s->be.url);
         return 0;
     }

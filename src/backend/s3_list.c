@@ -104,7 +104,8 @@ static int list_files(struct s3_list *l, struct zc_buf *names, struct list_page 
             .name = names->p + names->len,
             .attr = {.kind = ZC_KIND_FILE,
                      .size = o->size,
-                     .mtime_ns = o->mtime_ns,
+                     /* HEAD tells whole seconds: one object has one time. */
+                     .mtime_ns = o->mtime_ns - o->mtime_ns % ZC_NS_PER_S,
                      .mode = ZC_ID_UNSET,
                      .uid = ZC_ID_UNSET,
                      .gid = ZC_ID_UNSET},
@@ -159,9 +160,10 @@ static void list_done(struct s3_call *c, int err)
     if (err == 0)
         err = s3_xml_list_end(&l->xml);
     if (err == -EBADMSG && c->words.code == 0)
-        zc_error_set(&c->words, err,
-                     "s3://%s: the list of %.300s is not S3's XML: is --endpoint-url right?",
-                     c->s3->bucket, l->prefix);
+        zc_error_set(
+            &c->words, err,
+            "s3://%s/%.300s: the answer to a list is not S3's XML: is --endpoint-url right?",
+            c->s3->bucket, l->prefix);
     if (err == 0)
         err = list_page(l, &names, &page);
     if (err == 0 && l->xml.truncated) {

@@ -108,7 +108,7 @@ static void stat_list_done(struct s3_call *c, int err)
     if (err == 0)
         err = s3_xml_list_end(&st->xml);
     if (err == -EBADMSG && st->list.words.code == 0)
-        zc_error_set(&st->list.words, err, "s3://%s: the list of %.300s/ is not S3's XML",
+        zc_error_set(&st->list.words, err, "s3://%s/%.300s: the answer to a list is not S3's XML",
                      c->s3->bucket, st->key);
     st->list_err = err;
     st->dir = st->xml.n_objects + st->xml.n_prefixes > 0;

@@ -259,6 +259,11 @@ static int words_network(struct s3_call *c, int err)
                             what, c->place->host, why,
                             c->place->path_style ? "" : ", or pass --force-path-style");
     case -EPROTO:
+        if (strstr(why, "subject name"))
+            return zc_error_set(
+                &c->words, err,
+                "%s: the certificate of %s is for another name (%s): check --endpoint-url%s", what,
+                c->place->host, why, c->place->path_style ? "" : ", or pass --force-path-style");
         if (strstr(why, "wrong version number"))
             return zc_error_set(&c->words, err,
                                 "%s: %s does not speak TLS: write http:// in --endpoint-url", what,
