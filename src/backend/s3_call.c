@@ -180,7 +180,8 @@ static int call_build(struct s3_call *c)
     call_line(c, at, &n);
     zc_buf_add(t, "User-Agent: zcache/" ZC_VERSION, sizeof("User-Agent: zcache/" ZC_VERSION));
     if (c->keys) {
-        s3_sign_date((zc_wall_ns() + atomic_load(&s->skew_ns)) / ZC_NS_PER_S, date);
+        c->skew_ns = atomic_load(&s->skew_ns);
+        s3_sign_date((zc_wall_ns() + c->skew_ns) / ZC_NS_PER_S, date);
         call_line(c, at, &n);
         zc_buf_addf(t, "x-amz-date: %s%c", date, 0);
         call_line(c, at, &n);
@@ -287,13 +288,14 @@ static bool call_fix_clock(struct s3_call *c, const char *code)
     struct s3 *s = c->s3;
     if (c->fixes & S3_FIX_CLOCK || !c->answer.date_ns || !c->keys)
         return false;
-    int64_t skew = c->answer.date_ns - zc_wall_ns(), known = atomic_load(&s->skew_ns);
-    int64_t off = skew > known ? skew - known : known - skew;
+    int64_t skew = c->answer.date_ns - zc_wall_ns();
+    int64_t off = skew > c->skew_ns ? skew - c->skew_ns : c->skew_ns - skew;
     bool said = strcmp(code, "RequestTimeTooSkewed") == 0 || strcmp(code, "RequestExpired") == 0;
     if (!said && (c->xml.code[0] || off < CALL_SKEW_NS)) /* a HEAD is refused without words */
         return false;
     c->fixes |= S3_FIX_CLOCK;
-    atomic_store(&s->skew_ns, skew);
+    if (atomic_exchange(&s->skew_ns, skew) != c->skew_ns)
+        return true; /* another request has found out meanwhile */
     zc_warn("%s: this machine's clock is %.0f s %s the store's; requests are dated by the store's",
             s->be.url, (double)(skew < 0 ? -skew : skew) / 1e9, skew > 0 ? "behind" : "ahead of");
     return true;

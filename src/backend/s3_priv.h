@@ -93,9 +93,10 @@ struct s3_call {
     const char *headers[S3_HEADERS + 1];
     struct s3_keys *keys; /* it was signed with */
     const struct s3_place *place;
-    unsigned fixes; /* what was mended already */
-    int stopped;    /* what data() said */
-    bool active;    /* in the net room's hands; under s3->lock */
+    int64_t skew_ns; /* of the clock that it was signed by */
+    unsigned fixes;  /* what was mended already */
+    int stopped;     /* what data() said */
+    bool active;     /* in the net room's hands; under s3->lock */
 };
 
 /* s3_call.c */
