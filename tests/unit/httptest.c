@@ -4,6 +4,7 @@
 #include "base/list.h"
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -124,6 +125,9 @@ static void *ht_accept(void *arg)
     while ((fd = accept(s->fd, NULL, NULL)) >= 0) {
         struct ht_connection *c = calloc(1, sizeof(*c));
         pthread_t t;
+        int one = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
+                   sizeof(one)); /* head and body are two writes */
         pthread_mutex_lock(&s->lock);
         c->s = s;
         c->fd = fd;
