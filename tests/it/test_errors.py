@@ -235,6 +235,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_foreve
         web.wait()
 
 
+@pytest.mark.slow
 def test_endpoint_that_never_answers(zc, work):
     """Accepts and is silent: an error within the deadline, not a hang."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -66,7 +66,7 @@ def test_a_storm_does_not_become_a_flood(through):
     assert p.stats()["requests"] <= 60
 
 
-@pytest.mark.sanitized
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stall", "silent"])
 def test_a_response_that_stops(through, tree, kind):
     """Half a body, then silence, twice: the bytes come by another request."""
