@@ -16,6 +16,7 @@
  */
 #include "backend/wrap.h"
 
+#include "base/log.h"
 #include "net/net.h"
 
 #include <assert.h>
@@ -227,6 +228,7 @@ static void retry_ended(struct retry_op *op, int err)
         return;
     }
     atomic_fetch_add_explicit(&r->be.stats->retries, 1, memory_order_relaxed);
+    zc_debug("%s: tried again in %.3f s: %s", r->be.url, (double)delay / 1e9, op->in.base.err.text);
     op->last = op->in.base.err;
     op->last.code = err;
     pthread_mutex_lock(&r->lock);

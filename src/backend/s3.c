@@ -301,6 +301,15 @@ static const char *config_first(const char *option, const char *env1, const char
     return v && v[0] ? v : NULL;
 }
 
+static const char *config_endpoint_url(const struct zc_s3_config *cfg, const struct s3_profile *p)
+{
+    const char *ignore = getenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    if (ignore && strcasecmp(ignore, "true") == 0)
+        return config_first(cfg->endpoint_url, NULL, NULL, NULL);
+    return config_first(cfg->endpoint_url, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL",
+                        p->v[S3_SET_ENDPOINT]);
+}
+
 static int config_endpoint(struct s3 *s, const char *url, struct zc_error *err)
 {
     if (!url)
@@ -404,10 +413,7 @@ static int config_all(struct s3 *s, const struct zc_s3_config *cfg, struct s3_pr
     r = config_attempts(s, config_first(NULL, "AWS_MAX_ATTEMPTS", NULL, p->v[S3_SET_MAX_ATTEMPTS]),
                         err);
     if (r == 0)
-        r = config_endpoint(s,
-                            config_first(cfg->endpoint_url, "AWS_ENDPOINT_URL_S3",
-                                         "AWS_ENDPOINT_URL", p->v[S3_SET_ENDPOINT]),
-                            err);
+        r = config_endpoint(s, config_endpoint_url(cfg, p), err);
     if (r == 0)
         r = config_place(s, cfg, p, err);
     if (r == 0)

@@ -20,6 +20,8 @@
 #define CALL_SKEW_NS                                                                               \
     (300 * ZC_NS_PER_S) /* a difference of clocks that a store may mind; AWS allows 15 minutes */
 
+#define CALL_LIST_STALL_NS (30 * ZC_NS_PER_S) /* a store may think about a list for long */
+
 /* ---- the answer ---- */
 
 static bool call_header_is(const char *line, size_t n, const char *name, const char **v,
@@ -241,6 +243,7 @@ void s3_call_start(struct s3_call *c)
         .headers = c->headers,
         .tls = &s->tls,
         .expect = c->expect,
+        .stall_ns = c->key ? 0 : CALL_LIST_STALL_NS,
         .deadline_ns = c->req->deadline_ns,
         .loop = c->lane,
         .header = call_on_header,

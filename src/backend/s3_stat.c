@@ -121,7 +121,7 @@ static int stat_build(struct s3_stat *st, struct s3 *s, const char *path)
     st->key = s3_key(s, path);
     if (!st->key)
         return -ENOMEM;
-    zc_buf_adds(&q, "list-type=2&max-keys=1&prefix=");
+    zc_buf_adds(&q, "encoding-type=url&list-type=2&max-keys=1&prefix=");
     zc_buf_add_urlenc(&q, st->key, strlen(st->key), false);
     zc_buf_adds(&q, "%2F");
     st->query = zc_buf_steal(&q);

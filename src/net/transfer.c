@@ -411,7 +411,9 @@ int net_transfer_end(struct net_loop *l, struct zc_http_priv *p, CURLcode result
     int err = p->cancelled ? -ECANCELED : p->err < 0 ? p->err : transfer_errno(e, result);
     if (err < 0)
         snprintf(p->req->why, sizeof(p->req->why), "%s",
-                 e->err[0] ? e->err : curl_easy_strerror(result));
+                 p->cancelled ? "cancelled"
+                 : e->err[0]  ? e->err
+                              : curl_easy_strerror(result));
     curl_multi_remove_handle(l->multi, e->curl);
     transfer_release(l, p, true);
     return err;
