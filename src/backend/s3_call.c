@@ -339,7 +339,8 @@ static bool call_mend(struct s3_call *c)
                                                "301",
                                                "400",
                                                NULL};
-    static const char *const key_codes[] = {"ExpiredToken", "TokenRefreshRequired", "InvalidToken",
+    static const char *const key_codes[] = {"ExpiredToken",       "TokenRefreshRequired",
+                                            "InvalidToken",       "InvalidTokenId",
                                             "InvalidAccessKeyId", NULL};
     const char *code = s3_words_code(c);
     if (c->http.status == 403 && call_fix_clock(c, code)) {

@@ -112,7 +112,7 @@ static void get_done(struct s3_call *c, int err)
         err = g->theirs;
     else if (err == 0 && !g->checked)
         err = get_check(g); /* not a byte came */
-    else if (err == -ENOENT && strcmp(c->xml.code, "NoSuchBucket") != 0)
+    else if (err == -ESTALE || (err == -ENOENT && strcmp(c->xml.code, "NoSuchBucket") != 0))
         err = get_stale(g); /* there was such an object: that is how its version came to be known */
     if (err == 0 && g->got < req->len)
         err = zc_error_set(&c->words, -ECONNRESET, "s3://%s/%.300s: the answer ended early",

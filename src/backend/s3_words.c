@@ -41,6 +41,7 @@ static const struct words_code {
     {"ExpiredToken", -EACCES, W_EXPIRED},
     {"TokenRefreshRequired", -EACCES, W_EXPIRED},
     {"InvalidToken", -EACCES, W_EXPIRED},
+    {"InvalidTokenId", -EACCES, W_EXPIRED},
     {"InvalidClientTokenId", -EACCES, W_KEY_ID},
     {"XAdminUserNotFound", -EACCES, W_KEY_ID},
     {"RequestTimeTooSkewed", -EACCES, W_CLOCK},
