@@ -315,7 +315,7 @@ struct hdfs_dn *hdfs_blocks_pick(struct hdfs_nodes *n, const struct hdfs_key *ke
             continue;
         if (!hdfs_node_is_bad(dn))
             good = dn;
-        else if (!bad)
+        else if (!bad || atomic_load(&dn->fails) < atomic_load(&bad->fails))
             bad = dn;
     }
     pthread_mutex_unlock(&n->lock);

@@ -248,9 +248,9 @@ class TestSimple:
 
     @pytest.mark.sanitized
     def test_datanodes_killed_and_frozen(self, zc, simple):
-        data = make_bytes(64 * MIB, "kill")
+        data = make_bytes(128 * MIB, "kill")
         want = sha(data)
-        simple.put("/kill/f", data)
+        simple.put("/kill/f", data, blocksize=32 * MIB)
         rnd = random.Random(4)
         retries = 0
         for i in range(KILLS + 1):
@@ -258,7 +258,8 @@ class TestSimple:
             m = zc.mount(simple.url + "/kill", server=simple)
             r = Reading(m.join("f"))
             r.start()
-            r.reach(rnd.randrange(1, 48) * MIB)
+            r.reach(MIB)
+            time.sleep(rnd.random() / 4)
             freeze = i == KILLS
             victim.freeze() if freeze else victim.kill()
             try:

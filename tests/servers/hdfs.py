@@ -190,6 +190,10 @@ class Cluster:
             "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
             "dfs.datanode.du.reserved": 0,
             "dfs.namenode.resource.du.reserved": 1048576,
+            # A DataNode that is asked over HTTP reads a block through the replica that the NameNode names first.
+            # That is its own, except here, where all of them are one host: it must not wait a minute for a
+            # neighbour that is frozen.
+            "dfs.client.socket-timeout": 2000,
             "ipc.client.connect.max.retries": 3,
             "ipc.client.connect.retry.interval": 200,
             "hadoop.tmp.dir": f"{self.folder}/tmp",
