@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The S3 source against a scripted server: what it asks, and what it makes of strange answers. */
 #include "backend/s3.h"
+#include "backend/s3_priv.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "net/net.h"
@@ -392,6 +393,79 @@ static void configuration_is_checked(void **state)
     setenv("AWS_MAX_ATTEMPTS", "7", 1);
     connect_with(f, (struct zc_s3_config){0});
     assert_int_equal(zc_s3_max_attempts(f->be), 7);
+}
+
+static void places(void **state)
+{
+    static const struct {
+        const char *bucket, *endpoint, *region;
+        bool path_style;
+        const char *base, *host;
+    } cases[] = {
+        {"bkt", NULL, NULL, false, "https://bkt.s3.us-east-1.amazonaws.com",
+         "bkt.s3.us-east-1.amazonaws.com"},
+        {"bkt", NULL, "eu-west-1", false, "https://bkt.s3.eu-west-1.amazonaws.com",
+         "bkt.s3.eu-west-1.amazonaws.com"},
+        {"bkt", NULL, "cn-north-1", false, "https://bkt.s3.cn-north-1.amazonaws.com.cn",
+         "bkt.s3.cn-north-1.amazonaws.com.cn"},
+        {"bkt", NULL, NULL, true, "https://s3.us-east-1.amazonaws.com/bkt",
+         "s3.us-east-1.amazonaws.com"},
+        /* A wildcard certificate covers one label; upper case and '_' are no host name's. */
+        {"b.kt", NULL, NULL, false, "https://s3.us-east-1.amazonaws.com/b.kt",
+         "s3.us-east-1.amazonaws.com"},
+        {"Bkt", NULL, NULL, false, "https://s3.us-east-1.amazonaws.com/Bkt",
+         "s3.us-east-1.amazonaws.com"},
+        {"b_kt", NULL, NULL, false, "https://s3.us-east-1.amazonaws.com/b_kt",
+         "s3.us-east-1.amazonaws.com"},
+        {"b.kt", "http://s3.example.org", NULL, false, "http://b.kt.s3.example.org",
+         "b.kt.s3.example.org"},
+        {"bkt", "https://s3.example.org:8443/", NULL, false, "https://bkt.s3.example.org:8443",
+         "bkt.s3.example.org:8443"},
+        /* The scheme's own port is no part of a Host header. */
+        {"bkt", "https://s3.example.org:443", NULL, false, "https://bkt.s3.example.org",
+         "bkt.s3.example.org"},
+        {"bkt", "http://s3.example.org:80", NULL, true, "http://s3.example.org/bkt",
+         "s3.example.org"},
+        {"bkt", "https://s3.example.org/store//", NULL, true, "https://s3.example.org/store/bkt",
+         "s3.example.org"},
+        /* Addresses and bare names have no buckets below them. */
+        {"bkt", "http://localhost:9000", NULL, false, "http://localhost:9000/bkt",
+         "localhost:9000"},
+        {"bkt", "http://minio:9000", NULL, false, "http://minio:9000/bkt", "minio:9000"},
+        {"bkt", "http://10.0.0.1:9000", NULL, false, "http://10.0.0.1:9000/bkt", "10.0.0.1:9000"},
+        {"bkt", "http://[::1]:9000", NULL, false, "http://[::1]:9000/bkt", "[::1]:9000"},
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++) {
+        struct zc_s3_config cfg = {.bucket = cases[i].bucket,
+                                   .prefix = "",
+                                   .endpoint_url = cases[i].endpoint,
+                                   .region = cases[i].region,
+                                   .force_path_style = cases[i].path_style};
+        struct zc_backend *be;
+        assert_int_equal(zc_s3_new(f->net, &cfg, &be, NULL), 0);
+        const struct s3_place *p = atomic_load(&zc_container_of(be, struct s3, be)->place);
+        assert_string_equal(p->base, cases[i].base);
+        assert_string_equal(p->host, cases[i].host);
+        zc_backend_free(be);
+    }
+    /* From the environment, unless told to ignore it. */
+    struct zc_s3_config cfg = {.bucket = "bkt", .prefix = ""};
+    struct zc_backend *be;
+    setenv("AWS_ENDPOINT_URL", "http://all:1", 1);
+    setenv("AWS_ENDPOINT_URL_S3", "http://s3:1", 1);
+    setenv("AWS_DEFAULT_REGION", "r-2", 1);
+    assert_int_equal(zc_s3_new(f->net, &cfg, &be, NULL), 0);
+    const struct s3_place *p = atomic_load(&zc_container_of(be, struct s3, be)->place);
+    assert_string_equal(p->base, "http://s3:1/bkt");
+    assert_string_equal(p->region, "r-2");
+    zc_backend_free(be);
+    setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true", 1);
+    assert_int_equal(zc_s3_new(f->net, &cfg, &be, NULL), 0);
+    p = atomic_load(&zc_container_of(be, struct s3, be)->place);
+    assert_string_equal(p->base, "https://bkt.s3.r-2.amazonaws.com");
+    zc_backend_free(be);
+    unsetenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
 }
 
 /* ---- answers to a get ---- */
@@ -823,6 +897,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(options_become_headers, setup_bare, teardown),
         cmocka_unit_test_setup_teardown(anonymous_signs_nothing, setup_bare, teardown),
         cmocka_unit_test_setup_teardown(configuration_is_checked, setup_bare, teardown),
+        cmocka_unit_test_setup_teardown(places, setup_bare, teardown),
         cmocka_unit_test_setup_teardown(odd_answers_are_seen, setup, teardown),
         cmocka_unit_test_setup_teardown(the_callers_error_stops_it, setup, teardown),
         cmocka_unit_test_setup_teardown(without_etag_time_and_size_pin, setup, teardown),
