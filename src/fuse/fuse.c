@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -197,6 +198,21 @@ int zc_fuse_loop(struct zc_fuse *f)
     return r > 0 ? 0 : r;
 }
 
+/* Root unmounts by itself, while the ring threads still run: libfuse's own way would take the
+   device from under them. */
+static void fuse_detach(struct zc_fuse *f)
+{
+    struct pollfd p = {.fd = fuse_session_fd(f->se)};
+    if (!f->uring || geteuid() != 0) {
+        fuse_session_unmount(f->se);
+        return;
+    }
+    /* An error on the device says that it was unmounted already; something else may be mounted
+     * there now. */
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLERR))
+        umount2(f->mountpoint, MNT_DETACH);
+}
+
 void zc_fuse_exit(struct zc_fuse *f)
 {
     umount2(f->mountpoint,
@@ -212,7 +228,7 @@ void zc_fuse_free(struct zc_fuse *f)
     /* Requests that wait for the store are answered before the session goes. */
     fuse_openers_free(f->openers);
     zc_vfs_shutdown(f->vfs);
-    fuse_session_unmount(f->se);
+    fuse_detach(f);
     fuse_session_destroy(f->se);
     fuse_drop_handles(f);
     free(f->mountpoint);
