@@ -119,7 +119,8 @@ def warm_large(bench, lines):
             for name, options in (("warm-large-1", ("seq",)), ("warm-large-4", ("seq", "-t", 4)),
                                   ("warm-large-mmap", ("mmap",))):
                 lines.pair(name, lambda o=options: rate(readers(*o, native)),
-                           lambda o=options: rate(cpu_of(ours, *o)), drop_caches)
+                           lambda o=options: rate(cpu_of(ours, *o)), drop_caches,
+                           rehearse=True)
             options = ("rand", "-s", n + 1, "-n", bench.data.sizes.random_reads)
             lines.pair("warm-random", lambda o=options: readers(*o, native)["p50_us"],
                        lambda o=options: readers(*o, ours)["p50_us"], drop_caches)
@@ -143,7 +144,7 @@ def warm_small(bench, lines):
         for n in bench.rounds():
             files.shuffle(n)
             lines.pair("warm-small", lambda: files.read(native), lambda: files.read(m.path),
-                       drop_caches)
+                       drop_caches, rehearse=True)
         files.read(native)
         files.read(m.path)
         for n in bench.rounds():
@@ -165,7 +166,7 @@ def latency(bench, lines):
             for n in bench.rounds():
                 files.shuffle(n)
                 lines.pair("latency", lambda: files.read(near.path), lambda: files.read(far.path),
-                           drop_caches)
+                           drop_caches, rehearse=True)
             lines.add("latency-requests", proxy.stats()["requests"] - requests)
 
 
