@@ -172,7 +172,7 @@ def test_free_gives_the_space_back(small_disk, zc, stores, server, tree):
     full = available(small_disk)
     assert empty - full >= 14 * MIB
     zc.ok("free", m.join("large"))
-    assert available(small_disk) - full >= 10 * MIB - 65536
+    assert available(small_disk) - full >= 10 * MIB - MIB // 2, "the index may have grown meanwhile"
     zc.ok("free", m.path)
     assert empty - available(small_disk) <= MIB, "free left something on the disk"
     assert m.status()["cache"]["used_bytes"] == 0

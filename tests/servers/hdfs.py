@@ -486,8 +486,10 @@ class HACluster(Cluster):
         return self.failover()
 
     def restart_namenode(self, i):
+        """Until it is a standby that could take over: one that waits for block reports refuses to."""
         self.daemons[f"nn{i}"].start()
-        self.wait(lambda: self.state(i) == "standby")
+        self.wait(lambda: self.state(i) == "standby" and
+                  self.jmx(self.ports[i][1], "NameNodeInfo", "Safemode") == "")
 
     def wait_ready(self):
         self.http = self.ports[self.active][1]
