@@ -317,9 +317,12 @@ static int flight_room(struct zc_object *o, uint64_t off, uint64_t len, bool mus
     for (uint32_t c = (uint32_t)(off / cs);
          r == 0 && c < o->nchunks && (uint64_t)c * cs < off + len; c++) {
         struct fetch_chunk *ch = &o->chunks[c];
-        if (ch->reserved && !ch->mem)
+        pthread_mutex_lock(&o->lock);
+        bool in_memory = ch->mem, on_disk = ch->reserved && !in_memory;
+        pthread_mutex_unlock(&o->lock);
+        if (on_disk)
             continue;
-        if (!ch->mem && o->cobj &&
+        if (!in_memory && o->cobj &&
             zc_cobj_reserve(o->fetch->cache, o->cobj, fetch_chunk_len(o, c)) == 0) {
             pthread_mutex_lock(&o->lock);
             ch->reserved = true;

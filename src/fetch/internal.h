@@ -73,7 +73,8 @@ struct zc_fetch {
     pthread_mutex_t lock;
     struct zc_list buckets[FETCH_BUCKETS];
     struct zc_list mem_list; /* chunks in memory, least recently used first */
-    uint64_t mem_used, mem_peak;
+    _Atomic uint64_t mem_used; /* changed under the lock, looked at without */
+    uint64_t mem_peak;
     bool shutdown;
     unsigned live;   /* objects */
     unsigned flying; /* flights */
