@@ -389,7 +389,7 @@ int zc_dirsrc_new(const struct zc_dir_config *cfg, struct zc_backend **out, stru
     }
     src->be.ops = &dir_ops;
     src->be.stats = &src->stats;
-    src->be.part_size = 4 * ZC_MIB;
+    src->be.part_size = 8 * ZC_MIB;
     src->be.part_limit = src->max_threads;
     if (!src->threads || !src->path || !src->be.url) {
         dir_op_free(&src->be);

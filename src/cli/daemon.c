@@ -146,10 +146,9 @@ static int daemon_source(struct zc_daemon *d, struct zc_error *err)
     return zc_backend_probe(d->backend, err);
 }
 
-static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
+static int daemon_identity(struct zc_daemon *d, struct zc_error *err)
 {
     const struct zc_mount_opts *o = d->cfg->o;
-    zc_autofree char *identity = NULL;
     const char *at = o->endpoint_url, *profile = o->profile;
     if (d->cfg->src->scheme == ZC_SCHEME_S3) {
         /* Buckets of one name at two services are two sources; a profile may name a service. */
@@ -157,12 +156,21 @@ static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
         at = at ? at : getenv("AWS_ENDPOINT_URL");
         profile = profile ? profile : getenv("AWS_PROFILE");
     }
-    if (asprintf(&identity, "%s%s%s%s%s", d->backend->url, at ? " at " : "", at ? at : "",
+    if (asprintf(&d->identity, "%s%s%s%s%s", d->backend->url, at ? " at " : "", at ? at : "",
                  !at && profile ? " of " : "", !at && profile ? profile : "") < 0)
         return zc_error_set(err, -ENOMEM, "no memory");
+    return 0;
+}
+
+static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = d->cfg->o;
+    int r = daemon_identity(d, err);
+    if (r < 0)
+        return r;
     struct zc_cache_config cache = {
         .dir = d->cfg->cache_dir,
-        .identity = identity,
+        .identity = d->identity,
         .size = o->cache_size,
         .free_ratio = o->free_space_ratio,
         .chunk_size = o->chunk_size,
@@ -180,7 +188,6 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
        requests; the rest is for directories, connections and the heap's waste. */
     struct zc_fetch_config fetch = {
         .chunk_size = o->chunk_size,
-        .part_size = ZC_MAX(d->backend->part_size, 8 * ZC_MIB),
         .memory = o->memory_target / 4,
         .seed = DAEMON_SEED,
     };
@@ -189,17 +196,24 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
         return zc_error_set(err, r, "cannot start fetching: %s", strerror(-r));
 
     struct zc_vfs_config vfs = {
+        .uid = o->uid, .gid = o->gid, .dir_mode = o->dir_mode, .keep_listings = o->keep_cache};
+    r = zc_vfs_new(&vfs, d->cache, d->fetch, &d->vfs);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start the file system: %s", strerror(-r));
+    struct zc_vfs_source_config source = {
+        .at = "",
+        .be = d->backend,
+        .identity = d->identity,
         .ttl_ns = o->metadata_ttl,
         .negative_ttl_ns = o->negative_metadata_ttl,
         .uid = o->uid,
         .gid = o->gid,
         .file_mode = o->file_mode,
         .dir_mode = o->dir_mode,
-        .keep_listings = o->keep_cache,
     };
-    r = zc_vfs_new(&vfs, d->backend, d->cache, d->fetch, &d->vfs);
+    r = zc_vfs_source_add(d->vfs, &source, &d->source, err);
     if (r < 0)
-        return zc_error_set(err, r, "cannot start the file system: %s", strerror(-r));
+        return r;
 
     struct zc_fuse_config fuse = {
         .mountpoint = d->cfg->mountpoint,
@@ -239,6 +253,7 @@ static void daemon_teardown(struct zc_daemon *d)
         zc_backend_free(d->backend);
     if (d->net)
         zc_net_free(d->net);
+    free(d->identity);
 }
 
 static int daemon_start(struct zc_daemon *d, struct zc_error *err)

@@ -14,6 +14,8 @@ struct zc_daemon {
     const struct zc_daemon_config *cfg;
     struct zc_net *net;
     struct zc_backend *backend;
+    char *identity; /* of its data */
+    struct zc_vfs_source *source;
     struct zc_cache *cache;
     struct zc_fetch *fetch;
     struct zc_vfs *vfs;

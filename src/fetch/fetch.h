@@ -25,7 +25,6 @@ struct zc_object;
 
 struct zc_fetch_config {
     uint64_t chunk_size; /* the cache's */
-    uint64_t part_size;  /* bytes of one ahead-of-reader GET; 0 = the backend's own or 8 MiB */
     uint64_t ahead;      /* bytes fetched ahead of a sequential reader at most; 0 = 128 MiB */
     uint64_t memory;     /* bytes of the pool for data that the cache has no room for; 0 = 64 MiB */
     uint64_t seed;       /* of the content hashes: the cache's */
@@ -38,12 +37,37 @@ void zc_fetch_free(struct zc_fetch *f);
 /* Makes what is in flight fail with -ESHUTDOWN and refuses new work: first step of an unmount. */
 void zc_fetch_shutdown(struct zc_fetch *f);
 
-/* Opens a version of an object. Blocks at most for an open(2) on the cache disk. */
-int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
+/* ------------------------------------------------------------------ sources */
+
+/* A source as this room knows it: whom to ask, and under which name its data is kept. */
+struct zc_fetch_src;
+
+/* identity: names the data in the cache; two sources with equal identities share what is cached.
+   The room keeps the struct until zc_fetch_free, since objects may refer to it. */
+int zc_fetch_src_new(struct zc_fetch *f, struct zc_backend *be, const char *identity,
+                     struct zc_fetch_src **out);
+const char *zc_fetch_src_identity(const struct zc_fetch_src *s);
+/* Ends a source: no more is opened or asked of it, what is in flight is cancelled and waited for,
+   so that its backend may be freed then. -EBUSY, and nothing done, while objects of it are open;
+   with `force` these stay open: what is cached of them can be read, the rest is -ESTALE. */
+int zc_fetch_src_close(struct zc_fetch_src *s, bool force);
+
+struct zc_fetch_src_stats {
+    uint64_t hits, misses; /* opens that found the object complete, and that did not */
+    uint64_t bytes_store;  /* arrived from the store */
+    uint64_t open;         /* objects */
+};
+void zc_fetch_src_get_stats(struct zc_fetch_src *s, struct zc_fetch_src_stats *out);
+
+/* ------------------------------------------------------------------ objects */
+
+/* Opens a version of an object. Blocks at most for an open(2) on the cache disk. -ESTALE: the
+   source was closed. */
+int zc_object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                    const char *version, uint64_t size, struct zc_object **out);
 /* The same when that needs no wait at all: 0 opened; 1: the object is not complete, use
    zc_object_open; -EAGAIN: it is, but the disk must be read to open it. */
-int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path,
+int zc_object_open_quick(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                          const char *version, uint64_t size, struct zc_object **out);
 void zc_object_close(struct zc_object *o);
 

@@ -209,6 +209,7 @@ static int flight_data(struct zc_get_req *req, const void *data, size_t n)
         p += take;
         n -= take;
         atomic_fetch_add_explicit(&o->fetch->bytes_store, take, memory_order_relaxed);
+        atomic_fetch_add_explicit(&fl->src->bytes_store, take, memory_order_relaxed);
         flight_announce(fl, c);
     }
     return 0;
@@ -230,10 +231,11 @@ static void flight_unmark(struct zc_object *o, uint64_t off, uint64_t len)
         o->chunks[c].inflight &= ~fetch_mask(o, c, off, len);
 }
 
-static void flight_landed(struct zc_fetch *f)
+static void flight_landed(struct zc_fetch *f, struct zc_fetch_src *src)
 {
     pthread_mutex_lock(&f->lock);
-    if (--f->flying == 0)
+    f->flying--;
+    if (--src->flying == 0)
         pthread_cond_broadcast(&f->idle);
     pthread_mutex_unlock(&f->lock);
 }
@@ -243,6 +245,7 @@ static void flight_done(struct zc_get_req *req, int err)
     struct fetch_flight *fl = zc_container_of(req, struct fetch_flight, req);
     struct zc_object *o = fl->o;
     struct zc_fetch *f = o->fetch;
+    struct zc_fetch_src *src = fl->src;
     uint64_t off = fl->off + fl->announced, len = fl->len - fl->announced;
     enum zc_prio prio = fl->req.base.prio;
 
@@ -255,11 +258,11 @@ static void flight_done(struct zc_get_req *req, int err)
 
     if (err == -ESTALE && !atomic_exchange(&o->stale, true)) {
         atomic_fetch_add_explicit(&f->stale_seen, 1, memory_order_relaxed);
-        zc_info("%s/%s changed in the store while it was open", o->src->url, o->path);
+        zc_info("%s/%s changed in the store while it was open", src->identity, o->path);
         if (o->cobj)
             zc_cobj_drop(f->cache, o->cobj);
     } else if (err < 0 && err != -ESTALE && err != -ECANCELED && err != -ERESTART) {
-        zc_warn("%s/%s: %s", o->src->url, o->path,
+        zc_warn("%s/%s: %s", src->identity, o->path,
                 req->base.err.text[0] ? req->base.err.text : strerror(-err));
     }
     if (err == -ERESTART || (err == -ECANCELED && flight_awaited(o, off, len))) {
@@ -275,7 +278,7 @@ static void flight_done(struct zc_get_req *req, int err)
     if (f->mem_used > f->cfg.memory)
         fetch_mem_trim(f);
     fetch_object_unref(o);
-    flight_landed(f);
+    flight_landed(f, src);
 }
 
 /* ------------------------------------------------------------------ the start of a flight */
@@ -284,7 +287,8 @@ static void flight_done(struct zc_get_req *req, int err)
  * o->lock. */
 static bool flight_next_run(struct zc_object *o, uint64_t *off, uint64_t end, uint64_t *run)
 {
-    uint64_t cs = o->fetch->cfg.chunk_size, block = o->fetch->block, part = o->fetch->cfg.part_size;
+    uint64_t cs = o->fetch->cfg.chunk_size, block = o->fetch->block;
+    uint64_t part = atomic_load_explicit(&o->src, memory_order_relaxed)->part_size;
     uint64_t at = *off - *off % block, start = 0;
     *run = 0;
     while (at < end) {
@@ -346,17 +350,21 @@ static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum z
         return -ENOMEM;
     }
     pthread_mutex_lock(&f->lock);
-    if (f->shutdown) {
+    struct zc_fetch_src *src = o->src;
+    if (f->shutdown || src->closed) {
+        int r = f->shutdown ? -ESHUTDOWN : -ESTALE;
         pthread_mutex_unlock(&f->lock);
         flight_free(fl);
-        return -ESHUTDOWN;
+        return r;
     }
     o->refs++;
     f->flying++;
+    src->flying++;
     unsigned lane = f->lane++;
     pthread_mutex_unlock(&f->lock);
 
     fl->o = o;
+    fl->src = src;
     fl->off = off;
     fl->len = len;
     fl->chunk = -1;
@@ -374,7 +382,9 @@ static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum z
     zc_list_push_back(&o->flights, &fl->link);
     pthread_mutex_unlock(&o->lock);
     atomic_fetch_add_explicit(&f->flights, 1, memory_order_relaxed);
-    zc_backend_get(o->src, &fl->req);
+    if (src->closed) /* who closed it may not have seen this flight */
+        zc_backend_cancel(src->be, &fl->req.base);
+    zc_backend_get(src->be, &fl->req);
     return 0;
 }
 

@@ -31,13 +31,27 @@ struct fetch_chunk {
     struct zc_object *owner; /* of a linked chunk */
 };
 
+struct zc_fetch_src {
+    struct zc_list link; /* fetch->srcs */
+    struct zc_fetch *fetch;
+    struct zc_backend *be; /* not to be touched once closed */
+    char *identity;
+    uint64_t part_size;  /* bytes of one ahead-of-reader GET: whole chunks */
+    _Atomic bool closed; /* set under fetch->lock */
+    unsigned flying;     /* flights; under fetch->lock, as the next one */
+    unsigned open;       /* opens of its objects */
+    _Atomic uint64_t hits, misses, bytes_store;
+};
+
 struct zc_object {
     struct zc_fetch *fetch;
     struct zc_list hash_link; /* fetch->buckets */
     struct zc_objid id;
     unsigned refs;  /* opens and flights; under fetch->lock */
     unsigned opens; /* likewise */
-    struct zc_backend *src;
+    /* Who is asked for its bytes: the source that opened it first; when that one was closed, the
+       next that opens it. Changed under fetch->lock. */
+    struct zc_fetch_src *_Atomic src;
     char *path, *version; /* NULL for an object that was complete when opened */
     uint64_t size;
     uint32_t nchunks;
@@ -56,12 +70,13 @@ struct zc_object {
 struct fetch_flight {
     struct zc_get_req req;
     struct zc_object *o;
-    struct zc_list link; /* object->flights */
-    uint64_t off, len;   /* block aligned, but for the object's end */
-    uint64_t pos;        /* bytes of len that arrived */
-    uint64_t announced;  /* bytes of len whose blocks are present */
-    int64_t chunk;       /* where the last bytes went, -1 before the first */
-    uint8_t *mem;        /* that chunk's memory when this flight came to it */
+    struct zc_fetch_src *src; /* whom it asks */
+    struct zc_list link;      /* object->flights */
+    uint64_t off, len;        /* block aligned, but for the object's end */
+    uint64_t pos;             /* bytes of len that arrived */
+    uint64_t announced;       /* bytes of len whose blocks are present */
+    int64_t chunk;            /* where the last bytes went, -1 before the first */
+    uint8_t *mem;             /* that chunk's memory when this flight came to it */
     struct zc_hasher *hasher;
     bool hashing; /* hasher has seen the chunk from its first byte */
 };
@@ -72,7 +87,8 @@ struct zc_fetch {
     uint64_t block; /* bytes */
     pthread_mutex_t lock;
     struct zc_list buckets[FETCH_BUCKETS];
-    struct zc_list mem_list; /* chunks in memory, least recently used first */
+    struct zc_list srcs;       /* struct zc_fetch_src, closed ones too */
+    struct zc_list mem_list;   /* chunks in memory, least recently used first */
     _Atomic uint64_t mem_used; /* changed under the lock, looked at without */
     uint64_t mem_peak;
     bool shutdown;
@@ -95,6 +111,9 @@ static inline uint64_t fetch_chunk_len(const struct zc_object *o, uint32_t chunk
 uint64_t fetch_mask(const struct zc_object *o, uint32_t chunk, uint64_t off, uint64_t len);
 /* All blocks of the chunk that exist. */
 uint64_t fetch_full_mask(const struct zc_object *o, uint32_t chunk);
+
+/* Cancels the object's flights: all, or those that ask `src`. */
+void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src);
 
 /* Is everything in the range present? Under o->lock. */
 bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len);

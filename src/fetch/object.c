@@ -97,9 +97,38 @@ void fetch_object_unref(struct zc_object *o)
     pthread_mutex_unlock(&f->lock);
 }
 
+void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src)
+{
+    pthread_mutex_lock(&o->lock);
+    zc_list_for_each (it, &o->flights) {
+        struct fetch_flight *fl = zc_list_entry(it, struct fetch_flight, link);
+        if (!src || fl->src == src)
+            zc_backend_cancel(fl->src->be, &fl->req.base);
+    }
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void object_count(struct zc_fetch *f, struct zc_fetch_src *src, bool hit)
+{
+    atomic_fetch_add_explicit(hit ? &f->hits : &f->misses, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(hit ? &src->hits : &src->misses, 1, memory_order_relaxed);
+}
+
+/* An object whose source was closed under open handles goes on with the source that opens it now:
+   it has the same identity, so the bytes are the same. Under fetch->lock. */
+static void object_follow(struct zc_object *o, struct zc_fetch_src *src)
+{
+    struct zc_fetch_src *old = atomic_load(&o->src);
+    if (old == src || !old->closed)
+        return;
+    old->open -= o->opens;
+    src->open += o->opens;
+    atomic_store(&o->src, src);
+}
+
 /* quick: only a complete object whose file opens without a wait; else 1 (not complete) or -EAGAIN.
  */
-static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend *src,
+static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_src *src,
                       const char *path, const char *version, uint64_t size, bool quick,
                       struct zc_object **out)
 {
@@ -108,7 +137,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
         return -ENOMEM;
     o->fetch = f;
     o->id = id;
-    o->src = src;
+    atomic_init(&o->src, src);
     o->size = size;
     o->refs = o->opens = 1;
     o->nchunks = (uint32_t)((size + f->cfg.chunk_size - 1) / f->cfg.chunk_size);
@@ -123,7 +152,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
                       : zc_cache_hold_complete(f->cache, id, &o->cobj);
     if (r == 1) {
         atomic_store(&o->complete, true);
-        atomic_fetch_add_explicit(&f->hits, 1, memory_order_relaxed);
+        object_count(f, src, true);
         *out = o;
         return 0;
     }
@@ -131,7 +160,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
         object_destroy(o);
         return r == -EAGAIN ? -EAGAIN : 1;
     }
-    atomic_fetch_add_explicit(&f->misses, 1, memory_order_relaxed);
+    object_count(f, src, false);
     o->path = strdup(path);
     o->version = strdup(version);
     o->chunks = calloc(o->nchunks, sizeof(*o->chunks));
@@ -140,7 +169,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
         return -ENOMEM;
     }
     /* A cache that is full or broken costs the cache, never the read. */
-    if (zc_cache_hold(f->cache, id, src->url, path, size, &o->cobj) < 0)
+    if (zc_cache_hold(f->cache, id, src->identity, path, size, &o->cobj) < 0)
         o->cobj = NULL;
     for (uint32_t c = 0; c < o->nchunks; c++) {
         struct fetch_chunk *ch = &o->chunks[c];
@@ -157,25 +186,26 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_backend 
     return 0;
 }
 
-static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
+static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                        const char *version, uint64_t size, bool quick, struct zc_object **out)
 {
-    struct zc_objid id = zc_objid_of(src->url, path, version, size);
+    struct zc_objid id = zc_objid_of(src->identity, path, version, size);
     struct zc_object *o, *fresh = NULL;
     int r;
 
     pthread_mutex_lock(&f->lock);
     for (;;) {
-        if (f->shutdown) {
-            r = -ESHUTDOWN;
+        if (f->shutdown || src->closed) {
+            r = f->shutdown ? -ESHUTDOWN : -ESTALE;
             break;
         }
         o = object_find(f, id);
         if (o) {
+            object_follow(o, src);
             o->refs++;
             o->opens++;
-            atomic_fetch_add_explicit(atomic_load(&o->complete) ? &f->hits : &f->misses, 1,
-                                      memory_order_relaxed);
+            atomic_load(&o->src)->open++;
+            object_count(f, src, atomic_load(&o->complete));
             *out = o;
             r = 0;
             break;
@@ -183,6 +213,7 @@ static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *p
         if (fresh) {
             zc_list_push_front(object_bucket(f, id), &fresh->hash_link);
             f->live++;
+            src->open++;
             *out = zc_steal_ptr(&fresh);
             r = 0;
             break;
@@ -199,13 +230,13 @@ static int object_open(struct zc_fetch *f, struct zc_backend *src, const char *p
     return r;
 }
 
-int zc_object_open(struct zc_fetch *f, struct zc_backend *src, const char *path,
+int zc_object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                    const char *version, uint64_t size, struct zc_object **out)
 {
     return object_open(f, src, path, version, size, false, out);
 }
 
-int zc_object_open_quick(struct zc_fetch *f, struct zc_backend *src, const char *path,
+int zc_object_open_quick(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                          const char *version, uint64_t size, struct zc_object **out)
 {
     return object_open(f, src, path, version, size, true, out);
@@ -216,14 +247,11 @@ void zc_object_close(struct zc_object *o)
     struct zc_fetch *f = o->fetch;
     pthread_mutex_lock(&f->lock);
     bool last_open = --o->opens == 0;
+    atomic_load(&o->src)->open--;
     pthread_mutex_unlock(&f->lock);
-    if (last_open && o->chunks) {
-        /* Nobody reads on: what was fetched ahead of the reader is not worth its bytes any more. */
-        pthread_mutex_lock(&o->lock);
-        zc_list_for_each (it, &o->flights)
-            zc_backend_cancel(o->src, &zc_list_entry(it, struct fetch_flight, link)->req.base);
-        pthread_mutex_unlock(&o->lock);
-    }
+    /* Nobody reads on: what was fetched ahead of the reader is not worth its bytes any more. */
+    if (last_open && o->chunks)
+        fetch_cancel(o, NULL);
     fetch_object_unref(o);
 }
 

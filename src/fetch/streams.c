@@ -86,7 +86,8 @@ bool zc_streams_note(struct zc_streams *s, uint64_t off, uint64_t len)
 void zc_streams_ahead(struct zc_streams *s, uint64_t off)
 {
     struct zc_object *o = s->o;
-    uint64_t cs = o->fetch->cfg.chunk_size, part = o->fetch->cfg.part_size, from = 0, to = 0;
+    uint64_t cs = o->fetch->cfg.chunk_size, from = 0, to = 0;
+    uint64_t part = atomic_load_explicit(&o->src, memory_order_relaxed)->part_size;
     if (zc_object_complete(o))
         return;
     pthread_mutex_lock(&s->lock);

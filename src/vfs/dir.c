@@ -213,15 +213,19 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
     pthread_mutex_lock(&v->owners_lock);
     o = v->owners[e->owner];
     pthread_mutex_unlock(&v->owners_lock);
-    uint32_t mode = is_dir ? v->cfg.dir_mode : v->cfg.file_mode;
+    /* In a synthetic directory, an entry's own attributes say it all. */
+    static const struct zc_vfs_source_config none = {
+        .uid = ZC_ID_UNSET, .gid = ZC_ID_UNSET, .file_mode = ZC_ID_UNSET, .dir_mode = ZC_ID_UNSET};
+    const struct zc_vfs_source_config *cfg = d->src ? &d->src->cfg : &none;
+    uint32_t mode = is_dir ? cfg->dir_mode : cfg->file_mode;
     if (mode == ZC_ID_UNSET)
         mode = o.mode != ZC_ID_UNSET ? o.mode & 07777 : is_dir ? 0555 : 0444;
-    uint32_t uid = v->cfg.uid != ZC_ID_UNSET ? v->cfg.uid
-                   : o.uid != ZC_ID_UNSET    ? o.uid
-                                             : (uint32_t)geteuid();
-    uint32_t gid = v->cfg.gid != ZC_ID_UNSET ? v->cfg.gid
-                   : o.gid != ZC_ID_UNSET    ? o.gid
-                                             : (uint32_t)getegid();
+    uint32_t uid = cfg->uid != ZC_ID_UNSET ? cfg->uid
+                   : o.uid != ZC_ID_UNSET  ? o.uid
+                                           : (uint32_t)geteuid();
+    uint32_t gid = cfg->gid != ZC_ID_UNSET ? cfg->gid
+                   : o.gid != ZC_ID_UNSET  ? o.gid
+                                           : (uint32_t)getegid();
     *out = (struct zc_node){
         .id = vfs_node(d->id, index),
         .ino = zc_hash64(d->path_hash, e->name, e->name_len),
@@ -231,14 +235,14 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
         .mode = mode,
         .uid = uid,
         .gid = gid,
-        .valid_ns = vfs_valid_ns(v, d->state == VFS_LISTED ? ZC_MAX(d->listed_s, e->checked_s)
-                                                           : e->checked_s),
+        .valid_ns = vfs_valid_ns(
+            v, d, d->state == VFS_LISTED ? ZC_MAX(d->listed_s, e->checked_s) : e->checked_s),
     };
 }
 
 /* ------------------------------------------------------------------ the table of directories */
 
-static struct vfs_dir *dir_new(char *path)
+static struct vfs_dir *dir_new(char *path, struct zc_vfs_source *src)
 {
     struct vfs_dir *d = path ? calloc(1, sizeof(*d)) : NULL;
     if (!d) {
@@ -246,7 +250,10 @@ static struct vfs_dir *dir_new(char *path)
         return NULL;
     }
     d->path = path;
-    d->path_hash = zc_hash64(0, path, strlen(path));
+    d->src = src;
+    d->path_hash = zc_hash64(src ? src->at_hash : 0, path, strlen(path));
+    if (!src)
+        d->state = VFS_LISTED; /* what is synthetic is all there is */
     pthread_mutex_init(&d->lock, NULL);
     zc_list_init(&d->waiters);
     return d;
@@ -296,7 +303,7 @@ static int dir_enter(struct zc_vfs *v, struct vfs_dir *d)
 
 int vfs_dirs_init(struct zc_vfs *v)
 {
-    struct vfs_dir *root = dir_new(strdup(""));
+    struct vfs_dir *root = dir_new(strdup(""), NULL);
     if (!root)
         return -ENOMEM;
     v->dirs_n = VFS_ROOT_DIR; /* number 0 is nobody's */
@@ -307,6 +314,7 @@ int vfs_dirs_init(struct zc_vfs *v)
         dir_free(v, root);
         return -ENOMEM;
     }
+    v->root = root;
     return dir_enter(v, root);
 }
 
@@ -319,6 +327,100 @@ void vfs_dirs_free(struct zc_vfs *v)
     free(v->dirs);
     free(v->free_ids);
 }
+
+struct vfs_dir *vfs_dir_parent(struct zc_vfs *v, struct vfs_dir *d)
+{
+    pthread_rwlock_rdlock(&v->lock);
+    struct vfs_dir *parent = v->dirs[d->parent];
+    pthread_rwlock_unlock(&v->lock);
+    return parent;
+}
+
+char *vfs_mount_path(const struct vfs_dir *d, const char *name)
+{
+    const char *part[3] = {d->src ? d->src->at : "", d->path, name ? name : ""};
+    char *path = malloc(strlen(part[0]) + strlen(part[1]) + strlen(part[2]) + 3), *p = path;
+    for (size_t i = 0; path && i < ZC_ARRAY_SIZE(part); i++) {
+        if (*part[i] && p != path)
+            *p++ = '/';
+        p = stpcpy(p, part[i]);
+    }
+    return path;
+}
+
+/* ------------------------------------------------------------------ synthetic ones */
+
+struct vfs_dir *vfs_dir_make(struct zc_vfs *v, struct vfs_dir *parent, const char *name,
+                             struct zc_vfs_source *src)
+{
+    const struct zc_vfs_source_config *cfg = src ? &src->cfg : NULL;
+    uint32_t mode = cfg ? cfg->dir_mode : v->cfg.dir_mode;
+    uint32_t uid = cfg ? cfg->uid : v->cfg.uid, gid = cfg ? cfg->gid : v->cfg.gid;
+    struct zc_attr attr = {
+        .kind = ZC_KIND_DIR,
+        .mtime_ns = zc_wall_ns(),
+        .mode = mode != ZC_ID_UNSET ? mode : 0555,
+        .uid = uid != ZC_ID_UNSET ? uid : (uint32_t)geteuid(),
+        .gid = gid != ZC_ID_UNSET ? gid : (uint32_t)getegid(),
+        .version = "",
+    };
+    uint32_t index;
+    struct vfs_dir *d = dir_new(src ? strdup("") : vfs_entry_path(parent, name), src);
+    if (!d)
+        return NULL;
+    pthread_rwlock_wrlock(&v->lock);
+    pthread_mutex_lock(&parent->lock);
+    int r = dir_enter(v, d);
+    if (r == 0) {
+        r = vfs_dir_merge(v, parent, name, &attr, &index);
+        if (r < 0) {
+            v->dirs[d->id] = NULL;
+            v->free_ids[v->free_n++] = d->id;
+        }
+    } else {
+        atomic_fetch_add(&v->dirs_live, 1); /* dir_free takes it off again */
+    }
+    if (r == 0) {
+        d->parent = parent->id;
+        d->parent_index = index;
+        parent->entries[index].child = d->id;
+        atomic_fetch_add(&parent->children, 1);
+        vfs_dir_pin(d);
+    }
+    pthread_mutex_unlock(&parent->lock);
+    pthread_rwlock_unlock(&v->lock);
+    if (r < 0) {
+        dir_free(v, d);
+        return NULL;
+    }
+    return d;
+}
+
+struct vfs_dir *vfs_dir_child(struct zc_vfs *v, struct vfs_dir *parent, const char *name)
+{
+    struct vfs_dir *d = NULL;
+    pthread_rwlock_rdlock(&v->lock);
+    pthread_mutex_lock(&parent->lock);
+    uint32_t i = vfs_dir_find(parent, name);
+    if (i != UINT32_MAX)
+        d = v->dirs[parent->entries[i].child]; /* pinned as long as it is not unmade */
+    pthread_mutex_unlock(&parent->lock);
+    pthread_rwlock_unlock(&v->lock);
+    return d;
+}
+
+bool vfs_dir_unmake(struct zc_vfs *v, struct vfs_dir *d)
+{
+    struct vfs_dir *parent = vfs_dir_parent(v, d);
+    pthread_mutex_lock(&parent->lock);
+    vfs_dir_mark_gone(v, parent, d->parent_index);
+    bool empty = parent->live == 0;
+    pthread_mutex_unlock(&parent->lock);
+    vfs_dir_unpin(v, d);
+    return empty;
+}
+
+/* ------------------------------------------------------------------ nodes to directories */
 
 void vfs_dir_pin(struct vfs_dir *d)
 {
@@ -358,7 +460,7 @@ struct vfs_dir *vfs_dir_of_node(struct zc_vfs *v, uint64_t node)
     pthread_mutex_lock(&parent->lock);
     bool is_dir = index < parent->n && (parent->entries[index].flags & VFS_DIR);
     uint32_t child = is_dir ? parent->entries[index].child : 0;
-    if (is_dir && !child)
+    if (is_dir && !child && parent->src)
         path = vfs_entry_path(parent, parent->entries[index].name);
     pthread_mutex_unlock(&parent->lock);
 
@@ -376,7 +478,7 @@ struct vfs_dir *vfs_dir_of_node(struct zc_vfs *v, uint64_t node)
             return vfs_dir_of_node(v, node);
         }
     } else if (path) {
-        struct vfs_dir *fresh = dir_new(path);
+        struct vfs_dir *fresh = dir_new(path, parent->src);
         pthread_rwlock_wrlock(&v->lock);
         pthread_mutex_lock(&parent->lock);
         child = parent->entries[index].child;

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "vfs/vfs.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -22,6 +23,9 @@
 /* Listings of more entries than this are not made again for one lookup: the name is asked for
  * alone. */
 #define VFS_BIG_DIR 4000u
+/* How long the kernel may keep what is synthetic: sources come and go, and to ask again costs no
+ * request to a store. */
+#define VFS_SYNTHETIC_NS ZC_NS_PER_S
 
 enum vfs_entry_flags { VFS_DIR = 1, VFS_GONE = 2, VFS_SEEN = 4 };
 
@@ -39,11 +43,25 @@ struct vfs_entry {
 
 enum vfs_dir_state { VFS_UNLISTED, VFS_LISTED };
 
+/* A source in the file system. Removed ones are kept: directories may refer to them. */
+struct zc_vfs_source {
+    struct zc_list link;             /* vfs->sources or vfs->removed */
+    struct zc_vfs_source_config cfg; /* its strings are those below */
+    char *at, *identity;
+    uint64_t at_hash; /* 0 for "" */
+    struct zc_fetch_src *fetch;
+    struct vfs_dir *root; /* pinned until removed; NULL for "" */
+    _Atomic bool removed; /* set under vfs->ops_lock */
+    unsigned ops;         /* under way; under vfs->ops_lock */
+    _Atomic uint64_t listings;
+};
+
 struct vfs_dir {
     uint32_t id;
-    uint32_t parent;       /* 0 for the root */
-    uint32_t parent_index; /* entry of this directory in its parent */
-    char *path;            /* "" for the root */
+    uint32_t parent;           /* 0 for the root */
+    uint32_t parent_index;     /* entry of this directory in its parent */
+    struct zc_vfs_source *src; /* NULL: above all sources; its entries are synthetic or sources */
+    char *path;                /* in the source, "" for its root; without a source: in the mount */
     uint64_t path_hash;
     _Atomic uint32_t pins;     /* uses that forbid to drop it; raised under vfs->lock */
     _Atomic uint64_t krefs;    /* the kernel's references to its entries */
@@ -78,16 +96,19 @@ struct vfs_owner {
 
 struct zc_vfs {
     struct zc_vfs_config cfg;
-    struct zc_backend *src;
     struct zc_cache *cache;
     struct zc_fetch *fetch;
     int64_t start_ns;
 
     pthread_rwlock_t lock;
     struct vfs_dir **dirs; /* by number */
+    struct vfs_dir *root;  /* of them, never dropped */
     uint32_t dirs_n, dirs_cap;
     uint32_t *free_ids;
     uint32_t free_n;
+
+    pthread_mutex_t sources_lock;    /* adding and removing; held while a removal waits */
+    struct zc_list sources, removed; /* struct zc_vfs_source */
 
     pthread_mutex_t owners_lock;
     struct vfs_owner *owners;
@@ -103,7 +124,8 @@ struct zc_vfs {
 /* An operation under way: a shutdown cancels its request and waits for its end. */
 struct vfs_op {
     struct zc_list link;
-    struct zc_req *req; /* NULL: it ends with another one's help */
+    struct zc_vfs_source *src; /* NULL: none is asked */
+    struct zc_req *req;        /* NULL: it ends with another one's help */
 };
 
 static inline uint64_t vfs_node(uint32_t dir, uint32_t index)
@@ -131,22 +153,49 @@ void vfs_dir_mark_gone(struct zc_vfs *v, struct vfs_dir *d, uint32_t index);
 void vfs_dir_sweep(struct zc_vfs *v,
                    struct vfs_dir *d); /* entries without VFS_SEEN are gone; clears VFS_SEEN */
 void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_node *out);
-/* Path of an entry; caller frees. */
+/* Path of an entry, as d->path; caller frees. */
 char *vfs_entry_path(const struct vfs_dir *d, const char *name);
+/* The directory's path in the mount, or that of a name in it; caller frees. */
+char *vfs_mount_path(const struct vfs_dir *d, const char *name);
+/* Makes a directory at entry `name` of a synthetic one: a source's root, or with src NULL another
+   synthetic one. Pinned. NULL without memory. */
+struct vfs_dir *vfs_dir_make(struct zc_vfs *v, struct vfs_dir *parent, const char *name,
+                             struct zc_vfs_source *src);
+/* The directory at a synthetic one's entry `name`, NULL when there is none. */
+struct vfs_dir *vfs_dir_child(struct zc_vfs *v, struct vfs_dir *parent, const char *name);
+/* Takes it out of its parent and gives up the pin. True when the parent is empty then. */
+bool vfs_dir_unmake(struct zc_vfs *v, struct vfs_dir *d);
+struct vfs_dir *vfs_dir_parent(struct zc_vfs *v, struct vfs_dir *d);
 
 /* listing.c */
 /* Is the listing there and young enough? Under d->lock. */
 bool vfs_dir_fresh(struct zc_vfs *v, struct vfs_dir *d);
 /* Queues w for the listing and starts one if none is under way. Takes d->lock itself. */
 void vfs_list(struct zc_vfs *v, struct vfs_dir *d, struct vfs_wait *w);
-/* Nanoseconds that something confirmed at checked_s stays valid. */
-int64_t vfs_valid_ns(struct zc_vfs *v, uint32_t checked_s);
-bool vfs_fresh(struct zc_vfs *v, uint32_t checked_s);
-/* -ESHUTDOWN when the vfs is ending. */
-int vfs_op_begin(struct zc_vfs *v, struct vfs_op *op, struct zc_req *req);
+/* Nanoseconds that something in d confirmed at checked_s stays valid. */
+int64_t vfs_valid_ns(struct zc_vfs *v, const struct vfs_dir *d, uint32_t checked_s);
+bool vfs_fresh(struct zc_vfs *v, const struct vfs_dir *d, uint32_t checked_s);
+/* -ESHUTDOWN when the vfs is ending, -ESTALE when the source is removed. src may be NULL. */
+int vfs_op_begin(struct zc_vfs *v, struct vfs_op *op, struct zc_vfs_source *src,
+                 struct zc_req *req);
 void vfs_op_end(struct zc_vfs *v, struct vfs_op *op);
+static inline bool vfs_dir_removed(const struct vfs_dir *d)
+{
+    return d->src && atomic_load_explicit(&d->src->removed, memory_order_acquire);
+}
+/* What a reader is told of an operation in d that ended with err. */
+static inline int vfs_dir_error(const struct vfs_dir *d, int err)
+{
+    return err == -ECANCELED && vfs_dir_removed(d) ? -ESTALE : err;
+}
+/* Cancels what is under way, of one source or (NULL) of all; waits for its end. */
+void vfs_ops_cancel(struct zc_vfs *v, const struct zc_vfs_source *src);
+void vfs_ops_wait(struct zc_vfs *v, const struct zc_vfs_source *src);
 /* Where a directory's listing is kept in the index. */
 struct zc_digest vfs_listing_key(struct zc_vfs *v, const struct vfs_dir *d);
+
+/* sources.c */
+void vfs_sources_free(struct zc_vfs *v);
 
 /* walk.c: files below paths, for warm and free. */
 struct vfs_walk_ops {

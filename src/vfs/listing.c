@@ -33,41 +33,67 @@ uint32_t vfs_now_s(struct zc_vfs *v)
     return (uint32_t)((zc_now_ns() - v->start_ns) / ZC_NS_PER_S) + 1;
 }
 
-int64_t vfs_valid_ns(struct zc_vfs *v, uint32_t checked_s)
+int64_t vfs_valid_ns(struct zc_vfs *v, const struct vfs_dir *d, uint32_t checked_s)
 {
-    if (v->cfg.ttl_ns == ZC_TTL_INDEFINITE)
+    if (!d->src)
+        return VFS_SYNTHETIC_NS;
+    if (d->src->cfg.ttl_ns == ZC_TTL_INDEFINITE)
         return ZC_TTL_INDEFINITE;
     int64_t age = (int64_t)(vfs_now_s(v) - checked_s) * ZC_NS_PER_S;
-    return ZC_MAX(v->cfg.ttl_ns - age, (int64_t)0);
+    return ZC_MAX(d->src->cfg.ttl_ns - age, (int64_t)0);
 }
 
-bool vfs_fresh(struct zc_vfs *v, uint32_t checked_s)
+bool vfs_fresh(struct zc_vfs *v, const struct vfs_dir *d, uint32_t checked_s)
 {
-    return vfs_valid_ns(v, checked_s) > 0;
+    return vfs_valid_ns(v, d, checked_s) > 0;
 }
 
 bool vfs_dir_fresh(struct zc_vfs *v, struct vfs_dir *d)
 {
-    return d->state == VFS_LISTED && vfs_fresh(v, d->listed_s);
+    return d->state == VFS_LISTED && vfs_fresh(v, d, d->listed_s);
 }
 
-int vfs_op_begin(struct zc_vfs *v, struct vfs_op *op, struct zc_req *req)
+int vfs_op_begin(struct zc_vfs *v, struct vfs_op *op, struct zc_vfs_source *src, struct zc_req *req)
 {
+    op->src = src;
     op->req = req;
     pthread_mutex_lock(&v->ops_lock);
-    bool ending = atomic_load(&v->ending);
-    if (!ending)
+    int r = atomic_load(&v->ending) ? -ESHUTDOWN : src && src->removed ? -ESTALE : 0;
+    if (r == 0) {
         zc_list_push_back(&v->ops, &op->link);
+        if (src)
+            src->ops++;
+    }
     pthread_mutex_unlock(&v->ops_lock);
-    return ending ? -ESHUTDOWN : 0;
+    return r;
 }
 
 void vfs_op_end(struct zc_vfs *v, struct vfs_op *op)
 {
     pthread_mutex_lock(&v->ops_lock);
     zc_list_del(&op->link);
-    if (zc_list_empty(&v->ops))
+    bool idle = op->src && --op->src->ops == 0;
+    if (idle || zc_list_empty(&v->ops))
         pthread_cond_broadcast(&v->ops_idle);
+    pthread_mutex_unlock(&v->ops_lock);
+}
+
+void vfs_ops_cancel(struct zc_vfs *v, const struct zc_vfs_source *src)
+{
+    pthread_mutex_lock(&v->ops_lock);
+    zc_list_for_each (it, &v->ops) {
+        struct vfs_op *op = zc_list_entry(it, struct vfs_op, link);
+        if (op->req && (!src || op->src == src))
+            zc_backend_cancel(op->src->cfg.be, op->req);
+    }
+    pthread_mutex_unlock(&v->ops_lock);
+}
+
+void vfs_ops_wait(struct zc_vfs *v, const struct zc_vfs_source *src)
+{
+    pthread_mutex_lock(&v->ops_lock);
+    while (src ? src->ops > 0 : !zc_list_empty(&v->ops))
+        pthread_cond_wait(&v->ops_idle, &v->ops_lock);
     pthread_mutex_unlock(&v->ops_lock);
 }
 
@@ -94,10 +120,11 @@ static void listing_end(struct listing *l, int err)
         d->listed_s = vfs_now_s(v);
         err = 0;
     } else if (d->state == VFS_LISTED && err != -EACCES && err != -ESHUTDOWN && err != -ECANCELED) {
-        zc_warn("%s/%s: the listing could not be renewed (%s); the old one is used", v->src->url,
-                d->path, l->req.base.err.text[0] ? l->req.base.err.text : strerror(-err));
+        zc_warn("%s/%s: the listing could not be renewed (%s); the old one is used",
+                d->src->cfg.be->url, d->path,
+                l->req.base.err.text[0] ? l->req.base.err.text : strerror(-err));
         uint32_t now = vfs_now_s(v);
-        uint32_t ttl = (uint32_t)ZC_MIN(v->cfg.ttl_ns / ZC_NS_PER_S, (int64_t)UINT32_MAX);
+        uint32_t ttl = (uint32_t)ZC_MIN(d->src->cfg.ttl_ns / ZC_NS_PER_S, (int64_t)UINT32_MAX);
         uint32_t keep = ZC_MIN(ttl, (uint32_t)LIST_STALE_OK_S);
         d->listed_s = now + keep > ttl ? now + keep - ttl : 1;
         err = 0;
@@ -163,7 +190,7 @@ static void listing_page(struct zc_list_req *req, int err, const struct zc_entry
     l->req.token = token;
     memset(l->req.base.priv, 0,
            sizeof(l->req.base.priv)); /* a new request, but for its cancelled flag */
-    zc_backend_list(v->src, &l->req);
+    zc_backend_list(d->src->cfg.be, &l->req);
 }
 
 static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
@@ -171,7 +198,7 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
     struct listing *l = calloc(1, sizeof(*l));
     if (!l)
         return -ENOMEM;
-    int r = vfs_op_begin(v, &l->op, &l->req.base);
+    int r = vfs_op_begin(v, &l->op, d->src, &l->req.base);
     if (r < 0) {
         free(l);
         return r;
@@ -186,7 +213,8 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
         .done = listing_page,
     };
     atomic_fetch_add(&v->listings, 1);
-    zc_backend_list(v->src, &l->req);
+    atomic_fetch_add(&d->src->listings, 1);
+    zc_backend_list(d->src->cfg.be, &l->req);
     return 0;
 }
 

@@ -21,9 +21,11 @@ struct lookup {
     char name[];
 };
 
-static int64_t lookup_negative_ns(struct zc_vfs *v, int64_t valid)
+static int64_t lookup_negative_ns(const struct vfs_dir *d, int64_t valid)
 {
-    return v->cfg.negative_ttl_ns >= 0 ? ZC_MIN(valid, v->cfg.negative_ttl_ns) : valid;
+    if (!d->src)
+        return 0; /* a source may come there */
+    return d->src->cfg.negative_ttl_ns >= 0 ? ZC_MIN(valid, d->src->cfg.negative_ttl_ns) : valid;
 }
 
 /* The answer that the table has now. Under d->lock. */
@@ -32,7 +34,8 @@ static int lookup_answer(struct zc_vfs *v, struct vfs_dir *d, const char *name,
 {
     uint32_t i = vfs_dir_find(d, name);
     if (i == UINT32_MAX) {
-        *node = (struct zc_node){.valid_ns = lookup_negative_ns(v, vfs_valid_ns(v, d->listed_s))};
+        *node =
+            (struct zc_node){.valid_ns = lookup_negative_ns(d, vfs_valid_ns(v, d, d->listed_s))};
         return -ENOENT;
     }
     vfs_entry_node(v, d, i, node);
@@ -42,7 +45,7 @@ static int lookup_answer(struct zc_vfs *v, struct vfs_dir *d, const char *name,
 
 static void lookup_reply(struct lookup *l, int err, const struct zc_node *node)
 {
-    l->fn(l->user, err, node);
+    l->fn(l->user, vfs_dir_error(l->d, err), node);
     vfs_dir_unpin(l->v, l->d);
     vfs_op_end(l->v, &l->op);
     free(l->path);
@@ -70,7 +73,7 @@ static void lookup_stat_done(struct zc_stat_req *req, int err, const struct zc_a
     } else if (err == -ENOENT) {
         if (known != UINT32_MAX)
             vfs_dir_mark_gone(v, d, known);
-        node.valid_ns = lookup_negative_ns(v, v->cfg.ttl_ns);
+        node.valid_ns = lookup_negative_ns(d, d->src->cfg.ttl_ns);
     } else if (known != UINT32_MAX && err != -EACCES && err != -ESHUTDOWN && err != -ECANCELED) {
         /* The store cannot be reached: what it said last still stands. */
         vfs_entry_node(v, d, known, &node);
@@ -91,7 +94,7 @@ static void lookup_alone(struct lookup *l)
     }
     l->stat = (struct zc_stat_req){
         .base = {.prio = ZC_PRIO_DEMAND}, .path = l->path, .done = lookup_stat_done};
-    zc_backend_stat(l->v->src, &l->stat);
+    zc_backend_stat(l->d->src->cfg.be, &l->stat);
 }
 
 static void lookup_listed(struct vfs_wait *w, int err)
@@ -124,14 +127,17 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
     pthread_mutex_lock(&d->lock);
     bool answered = vfs_dir_fresh(v, d), alone = false;
     int err = 0;
-    if (answered) {
+    if (vfs_dir_removed(d)) {
+        answered = true;
+        err = -ESTALE;
+    } else if (answered) {
         err = lookup_answer(v, d, name, &node);
     } else {
         uint32_t i = vfs_dir_find(d, name);
-        if (i != UINT32_MAX && vfs_fresh(v, d->entries[i].checked_s)) {
+        if (i != UINT32_MAX && vfs_fresh(v, d, d->entries[i].checked_s)) {
             answered = true;
             err = lookup_answer(v, d, name, &node);
-        } else if (v->cfg.ttl_ns == 0 || d->live > VFS_BIG_DIR) {
+        } else if (d->src->cfg.ttl_ns == 0 || d->live > VFS_BIG_DIR) {
             alone = true;
         } else if (d->state == VFS_UNLISTED && !d->listing && d->singles == 0 &&
                    !(v->cfg.keep_listings && !d->tried_index)) {
@@ -146,7 +152,7 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
         return;
     }
     struct lookup *l = calloc(1, sizeof(*l) + len + 1);
-    err = l ? vfs_op_begin(v, &l->op, &l->stat.base) : -ENOMEM;
+    err = l ? vfs_op_begin(v, &l->op, d->src, &l->stat.base) : -ENOMEM;
     if (err < 0) {
         vfs_dir_unpin(v, d);
         free(l);

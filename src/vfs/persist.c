@@ -22,7 +22,7 @@
 
 struct zc_digest vfs_listing_key(struct zc_vfs *v, const struct vfs_dir *d)
 {
-    uint64_t source = zc_hash64(1, v->src->url, strlen(v->src->url));
+    uint64_t source = zc_hash64(1, d->src->identity, strlen(d->src->identity));
     return zc_digest_of(source, d->path, strlen(d->path));
 }
 
@@ -102,7 +102,7 @@ int vfs_page_decode(const uint8_t *p, size_t n, int64_t *wall_ns,
 
 void vfs_persist(struct zc_vfs *v, struct vfs_dir *d)
 {
-    if (!v->cfg.keep_listings || v->cfg.ttl_ns == 0)
+    if (!v->cfg.keep_listings || d->src->cfg.ttl_ns == 0)
         return;
     struct zc_digest key = vfs_listing_key(v, d);
     zc_autobuf struct zc_buf b = {0};
@@ -166,7 +166,7 @@ bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d)
         int err = zc_cache_get_listing(v->cache, vfs_listing_key(v, d), restore_page, &r);
         int64_t age = zc_wall_ns() - r.oldest;
         ok = err == 0 && r.whole && age >= 0 &&
-             (v->cfg.ttl_ns == ZC_TTL_INDEFINITE || age < v->cfg.ttl_ns);
+             (d->src->cfg.ttl_ns == ZC_TTL_INDEFINITE || age < d->src->cfg.ttl_ns);
         if (ok) {
             vfs_dir_sweep(v, d);
             d->state = VFS_LISTED;

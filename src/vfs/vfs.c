@@ -7,14 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_backend *src, struct zc_cache *cache,
-               struct zc_fetch *fetch, struct zc_vfs **out)
+int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_cache *cache, struct zc_fetch *fetch,
+               struct zc_vfs **out)
 {
     struct zc_vfs *v = calloc(1, sizeof(*v));
     if (!v)
         return -ENOMEM;
     v->cfg = *cfg;
-    v->src = src;
     v->cache = cache;
     v->fetch = fetch;
     /* Far back, so that a listing kept from an earlier mount has an age on the same clock. */
@@ -23,7 +22,10 @@ int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_backend *src, struct z
     pthread_mutex_init(&v->owners_lock, NULL);
     pthread_mutex_init(&v->ops_lock, NULL);
     pthread_cond_init(&v->ops_idle, NULL);
+    pthread_mutex_init(&v->sources_lock, NULL);
     zc_list_init(&v->ops);
+    zc_list_init(&v->sources);
+    zc_list_init(&v->removed);
     v->owners = malloc(sizeof(*v->owners));
     if (v->owners) {
         v->owners[0] = (struct vfs_owner){ZC_ID_UNSET, ZC_ID_UNSET, ZC_ID_UNSET};
@@ -42,6 +44,8 @@ void zc_vfs_free(struct zc_vfs *v)
     if (!v)
         return;
     vfs_dirs_free(v);
+    vfs_sources_free(v);
+    pthread_mutex_destroy(&v->sources_lock);
     pthread_rwlock_destroy(&v->lock);
     pthread_mutex_destroy(&v->ops_lock);
     pthread_cond_destroy(&v->ops_idle);
@@ -54,29 +58,25 @@ void zc_vfs_shutdown(struct zc_vfs *v)
 {
     pthread_mutex_lock(&v->ops_lock);
     atomic_store(&v->ending, true);
-    zc_list_for_each (it, &v->ops) {
-        struct vfs_op *op = zc_list_entry(it, struct vfs_op, link);
-        if (op->req)
-            zc_backend_cancel(v->src, op->req);
-    }
     pthread_mutex_unlock(&v->ops_lock);
+    vfs_ops_cancel(v, NULL);
     zc_fetch_shutdown(v->fetch);
-    pthread_mutex_lock(&v->ops_lock);
-    while (!zc_list_empty(&v->ops))
-        pthread_cond_wait(&v->ops_idle, &v->ops_lock);
-    pthread_mutex_unlock(&v->ops_lock);
+    vfs_ops_wait(v, NULL);
 }
 
 static void vfs_root_node(struct zc_vfs *v, struct zc_node *out)
 {
+    const struct zc_vfs_source *s = v->root->src;
+    uint32_t mode = s ? s->cfg.dir_mode : v->cfg.dir_mode;
+    uint32_t uid = s ? s->cfg.uid : v->cfg.uid, gid = s ? s->cfg.gid : v->cfg.gid;
     *out = (struct zc_node){
         .id = ZC_NODE_ROOT,
-        .ino = 1,
+        .ino = ZC_NODE_ROOT,
         .kind = ZC_KIND_DIR,
-        .mode = v->cfg.dir_mode != ZC_ID_UNSET ? v->cfg.dir_mode : 0555,
-        .uid = v->cfg.uid != ZC_ID_UNSET ? v->cfg.uid : (uint32_t)geteuid(),
-        .gid = v->cfg.gid != ZC_ID_UNSET ? v->cfg.gid : (uint32_t)getegid(),
-        .valid_ns = v->cfg.ttl_ns,
+        .mode = mode != ZC_ID_UNSET ? mode : 0555,
+        .uid = uid != ZC_ID_UNSET ? uid : (uint32_t)geteuid(),
+        .gid = gid != ZC_ID_UNSET ? gid : (uint32_t)getegid(),
+        .valid_ns = s ? s->cfg.ttl_ns : VFS_SYNTHETIC_NS,
     };
 }
 
@@ -92,7 +92,7 @@ int zc_vfs_getattr(struct zc_vfs *v, uint64_t node, struct zc_node *out)
         return -ESTALE;
     int r = -ESTALE;
     pthread_mutex_lock(&d->lock);
-    if (index < d->n) {
+    if (index < d->n && !vfs_dir_removed(d)) {
         vfs_entry_node(v, d, index, out);
         r = 0;
     }
@@ -110,7 +110,7 @@ char *zc_vfs_path(struct zc_vfs *v, uint64_t node)
     if (!d)
         return NULL;
     pthread_mutex_lock(&d->lock);
-    char *path = index < d->n ? vfs_entry_path(d, d->entries[index].name) : NULL;
+    char *path = index < d->n ? vfs_mount_path(d, d->entries[index].name) : NULL;
     pthread_mutex_unlock(&d->lock);
     vfs_dir_unpin(v, d);
     return path;
@@ -137,6 +137,7 @@ static void dirh_listed(struct vfs_wait *w, int err)
         dh->n = dh->d->n;
         pthread_mutex_unlock(&dh->d->lock);
     }
+    err = vfs_dir_error(dh->d, err);
     vfs_op_end(v, &dh->op); /* before the handle is given away: it may be closed at once */
     dh->fn(dh->user, err, err == 0 ? dh : NULL);
     if (err < 0)
@@ -147,7 +148,7 @@ void zc_vfs_opendir(struct zc_vfs *v, uint64_t node, zc_vfs_opendir_fn *fn, void
 {
     struct vfs_dir *d = vfs_dir_of_node(v, node);
     struct zc_dirh *dh = d ? calloc(1, sizeof(*dh)) : NULL;
-    int r = !d ? -ENOTDIR : !dh ? -ENOMEM : vfs_op_begin(v, &dh->op, NULL);
+    int r = !d ? -ENOTDIR : !dh ? -ENOMEM : vfs_op_begin(v, &dh->op, d->src, NULL);
     if (r < 0) {
         if (d)
             vfs_dir_unpin(v, d);
@@ -227,8 +228,11 @@ int vfs_entry_open(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, bool qui
     int r = vfs_entry_name(d, index, &name);
     if (r < 0)
         return r;
-    r = quick ? zc_object_open_quick(v->fetch, v->src, name.path, name.version, name.size, out) : 1;
-    return r == 1 ? zc_object_open(v->fetch, v->src, name.path, name.version, name.size, out) : r;
+    r = quick
+            ? zc_object_open_quick(v->fetch, d->src->fetch, name.path, name.version, name.size, out)
+            : 1;
+    return r == 1 ? zc_object_open(v->fetch, d->src->fetch, name.path, name.version, name.size, out)
+                  : r;
 }
 
 int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct zc_objid *out)
@@ -236,7 +240,7 @@ int vfs_entry_objid(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
     __attribute__((cleanup(vfs_name_free))) struct vfs_name name = {0};
     int r = vfs_entry_name(d, index, &name);
     if (r == 0)
-        *out = zc_objid_of(v->src->url, name.path, name.version, name.size);
+        *out = zc_objid_of(d->src->identity, name.path, name.version, name.size);
     return r;
 }
 

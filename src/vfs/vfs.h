@@ -21,22 +21,67 @@ struct zc_vfs;
 #define ZC_TTL_INDEFINITE INT64_MAX
 
 struct zc_vfs_config {
-    int64_t ttl_ns; /* of listings and attributes; ZC_TTL_INDEFINITE: never asked again; 0: minimal,
-                       every lookup and open asks the store */
-    int64_t negative_ttl_ns; /* of "no such file" in unlisted directories; -1 = ttl_ns */
-    uint32_t uid, gid;       /* ZC_ID_UNSET: the store's own, else the daemon's */
-    uint32_t file_mode,
-        dir_mode;       /* permission bits, or ZC_ID_UNSET: the store's own, else 0444 and 0555 */
+    uint32_t uid, gid;  /* of directories that no source has; ZC_ID_UNSET: the daemon's */
+    uint32_t dir_mode;  /* their permission bits, or ZC_ID_UNSET: 0555 */
     bool keep_listings; /* write listings to the index, read them back at the next mount */
 };
 
-int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_backend *src, struct zc_cache *cache,
-               struct zc_fetch *fetch, struct zc_vfs **out);
+/* An empty file system: one directory. */
+int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_cache *cache, struct zc_fetch *fetch,
+               struct zc_vfs **out);
 /* First step of an unmount: refuses new work, cancels what is in flight in fetch and in the store,
    and waits until all of it has called back. */
 void zc_vfs_shutdown(struct zc_vfs *v);
 /* After zc_vfs_shutdown, and after every handle was closed. */
 void zc_vfs_free(struct zc_vfs *v);
+
+/* ------------------------------------------------------------------ sources */
+
+/*
+ * A source is shown at a path. Paths do not overlap: none lies in another. The directories above
+ * them are made as they are needed, go with the last source below them, and ask no store anything.
+ * A source at "" is the whole file system: it must be the first and remains the only one.
+ */
+struct zc_vfs_source;
+
+struct zc_vfs_source_config {
+    const char *at;        /* "" or "a/b": what zc_vfs_at_check takes */
+    struct zc_backend *be; /* stays the caller's, who frees it after zc_vfs_source_remove, or after
+                              zc_vfs_shutdown */
+    const char *identity;  /* names its data in the cache, see zc_fetch_src_new */
+    int64_t ttl_ns; /* of listings and attributes; ZC_TTL_INDEFINITE: never asked again; 0: minimal,
+                       every lookup and open asks the store */
+    int64_t negative_ttl_ns; /* of "no such file" in unlisted directories; -1 = ttl_ns */
+    uint32_t uid, gid;       /* ZC_ID_UNSET: the store's own, else the daemon's */
+    uint32_t file_mode,
+        dir_mode; /* permission bits, or ZC_ID_UNSET: the store's own, else 0444 and 0555 */
+};
+
+/* Is this a path that a source may be shown at? -EINVAL with words. */
+int zc_vfs_at_check(const char *at, struct zc_error *err);
+/* Do two such paths overlap? */
+bool zc_vfs_at_overlap(const char *a, const char *b);
+/* Is there a place for a source at `at`? 0, or -EEXIST with words that name what is in the way.
+   Any thread; the answer holds until somebody else adds. */
+int zc_vfs_source_fits(struct zc_vfs *v, const char *at, struct zc_error *err);
+/* Shows a source, from now on. -EEXIST, -EINVAL, -ENOMEM, with words. */
+int zc_vfs_source_add(struct zc_vfs *v, const struct zc_vfs_source_config *cfg,
+                      struct zc_vfs_source **out, struct zc_error *err);
+/* Takes it away: its path is gone, and what was under way in it has ended with -ESTALE when this
+   returns. Blocks for that, a second at the most when nothing is in flight. -EBUSY with words while
+   files of it are open; with `force` those go on with what is cached of them, and else fail with
+   -ESTALE. *s lives until zc_vfs_free, but is of no use any more. */
+int zc_vfs_source_remove(struct zc_vfs *v, struct zc_vfs_source *s, bool force,
+                         struct zc_error *err);
+const char *zc_vfs_source_at(const struct zc_vfs_source *s);
+
+struct zc_vfs_source_stats {
+    struct zc_fetch_src_stats fetch;
+    uint64_t listings; /* directories listed */
+};
+void zc_vfs_source_get_stats(struct zc_vfs_source *s, struct zc_vfs_source_stats *out);
+
+/* ------------------------------------------------------------------ nodes */
 
 #define ZC_NODE_ROOT ((uint64_t)1)
 

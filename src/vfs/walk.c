@@ -36,7 +36,7 @@ static void walk_listed(struct vfs_wait *w, int err)
     struct walk_dir *wd = zc_container_of(w, struct walk_dir, wait);
     struct walk *k = wd->walk;
     pthread_mutex_lock(&k->lock);
-    wd->err = err;
+    wd->err = vfs_dir_error(wd->d, err);
     k->listing--;
     zc_list_push_back(&k->ready, &wd->link);
     pthread_cond_signal(&k->cond);
@@ -105,10 +105,12 @@ static int walk_run(struct walk *k)
         if (!it) /* nothing ready, nothing under way: todo is empty, or an error ends the walk */
             break;
         struct walk_dir *wd = zc_list_entry(it, struct walk_dir, link);
-        if (wd->err < 0)
-            k->ops->failed(k->user, wd->d->path, wd->err);
-        else if (r == 0)
+        if (wd->err < 0) {
+            zc_autofree char *path = vfs_mount_path(wd->d, NULL);
+            k->ops->failed(k->user, path ? path : "?", wd->err);
+        } else if (r == 0) {
             r = walk_entries(k, wd->d);
+        }
         walk_drop(k, wd);
     }
     struct zc_list *it;
