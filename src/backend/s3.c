@@ -307,7 +307,8 @@ static const char *config_endpoint_url(const struct zc_s3_config *cfg, const str
     if (ignore && strcasecmp(ignore, "true") == 0)
         return config_first(cfg->endpoint_url, NULL, NULL, NULL);
     return config_first(cfg->endpoint_url, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL",
-                        p->v[S3_SET_ENDPOINT]);
+                        p->v[S3_SET_ENDPOINT_S3] ? p->v[S3_SET_ENDPOINT_S3]
+                                                 : p->v[S3_SET_ENDPOINT]);
 }
 
 static int config_endpoint(struct s3 *s, const char *url, struct zc_error *err)
@@ -359,23 +360,27 @@ static int config_place(struct s3 *s, const struct zc_s3_config *cfg, const stru
     return r < 0 ? zc_error_set(err, r, "out of memory") : 0;
 }
 
-static int config_creds(struct s3 *s, const char *profile, bool explicit, struct zc_error *err)
+static int config_creds(struct s3 *s, const struct zc_s3_config *cfg, const char *profile,
+                        struct zc_error *err)
 {
-    struct s3_provider *list[2];
-    size_t n = 0;
+    const char *named = getenv("AWS_PROFILE");
+    struct s3_chain_config chain = {
+        .net = s->net,
+        .profile = profile,
+        .named = named && named[0],
+        .explicit = cfg->profile != NULL,
+        .region = config_first(cfg->region, "AWS_REGION", "AWS_DEFAULT_REGION", NULL),
+        .ca_bundle = s->ca_bundle,
+    };
+    struct s3_provider *list[S3_CHAIN_MAX];
     if (s->anonymous)
         return 0;
-    /* As with AWS's tools, a profile that was asked for goes before keys in the environment. */
-    if (!explicit)
-        list[n++] = s3_provider_env();
-    list[n++] = s3_provider_files(profile, explicit);
-    bool failed = false;
-    for (size_t i = 0; i < n; i++)
-        failed = failed || !list[i];
-    if (failed || s3_creds_new(list, n, &s->creds) < 0) {
-        for (size_t i = 0; i < n; i++)
-            if (list[i])
-                list[i]->free(list[i]);
+    int n = s3_chain_new(&chain, list);
+    if (n < 0)
+        return zc_error_set(err, n, "out of memory");
+    if (s3_creds_new(list, (size_t)n, &s->creds) < 0) {
+        while (n > 0)
+            n--, list[n]->free(list[n]);
         return zc_error_set(err, -ENOMEM, "out of memory");
     }
     return s3_creds_load(s->creds, err);
@@ -417,7 +422,7 @@ static int config_all(struct s3 *s, const struct zc_s3_config *cfg, struct s3_pr
     if (r == 0)
         r = config_place(s, cfg, p, err);
     if (r == 0)
-        r = config_creds(s, name, cfg->profile != NULL, err);
+        r = config_creds(s, cfg, name, err);
     return r;
 }
 

@@ -20,6 +20,7 @@
 #define CALL_SKEW_NS                                                                               \
     (300 * ZC_NS_PER_S) /* a difference of clocks that a store may mind; AWS allows 15 minutes */
 
+#define CALL_NEW_KEYS_NS (30 * ZC_NS_PER_S)
 #define CALL_LIST_STALL_NS (30 * ZC_NS_PER_S) /* a store may think about a list for long */
 
 /* ---- the answer ---- */
@@ -226,10 +227,45 @@ static void call_count(struct s3_call *c)
     atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
 }
 
+/* ---- newer keys ---- */
+
+static void call_unwait(struct s3_call *c)
+{
+    pthread_mutex_lock(&c->s3->lock);
+    c->waiting = false;
+    pthread_mutex_unlock(&c->s3->lock);
+}
+
+/* Waits for keys other than those of the last try; fn comes, perhaps at once. */
+static void call_renew(struct s3_call *c, s3_creds_fn *fn)
+{
+    struct s3 *s = c->s3;
+    struct s3_keys *old = c->keys;
+    atomic_fetch_add(&old->refs, 1); /* fn may begin anew before this returns */
+    pthread_mutex_lock(&s->lock);
+    c->waiting = true;
+    pthread_mutex_unlock(&s->lock);
+    s3_creds_renew(s->creds, old, fn, c);
+    s3_keys_unref(old);
+}
+
+/* With other keys or without: stores have the last word on when keys end. */
+static void call_renewed_ahead(void *arg, bool newer)
+{
+    struct s3_call *c = arg;
+    call_unwait(c);
+    s3_call_start(c);
+}
+
 void s3_call_start(struct s3_call *c)
 {
     struct s3 *s = c->s3;
     int r = call_build(c);
+    if (r == 0 && c->keys && !(c->fixes & S3_FIX_AHEAD) && s3_keys_expired(c->keys)) {
+        c->fixes |= S3_FIX_AHEAD;
+        call_renew(c, call_renewed_ahead);
+        return;
+    }
     if (r < 0) {
         call_end(c, zc_error_set(&c->words, r, "%s: a request could not be built: %s", s->be.url,
                                  strerror(-r)));
@@ -266,6 +302,8 @@ void s3_call_cancel(struct s3_call *c)
 {
     if (c->active)
         zc_net_cancel(c->s3->net, &c->http);
+    else if (c->waiting)
+        s3_creds_cancel(c->s3->creds, c->s3->net, c->lane, c);
 }
 
 void s3_call_free(struct s3_call *c)
@@ -280,10 +318,23 @@ void s3_call_free(struct s3_call *c)
 static void call_renewed(void *arg, bool newer)
 {
     struct s3_call *c = arg;
-    if (newer)
+    struct zc_error why = {0};
+    call_unwait(c);
+    if (newer) {
         s3_call_start(c);
-    else
-        call_end(c, s3_words(c, 0));
+        return;
+    }
+    int r = s3_words(c, 0);
+    if (atomic_load(&c->req->cancelled))
+        r = -ECANCELED;
+    s3_creds_why(c->s3->creds, &why);
+    if (why.code && r != -ECANCELED) {
+        zc_error_prefix(&c->words, "credentials could not be renewed (%.400s)", why.text);
+        /* Who gives them may be back before the request's time is over. */
+        if (why.code == -EAGAIN)
+            r = c->words.code = -EAGAIN;
+    }
+    call_end(c, r);
 }
 
 static bool call_fix_clock(struct s3_call *c, const char *code)
@@ -330,6 +381,17 @@ static bool call_one_of(const char *code, const char *const *codes)
     return false;
 }
 
+/* The answer to a HEAD has no body to say why. Keys that can expire are suspected, unless they are
+ * new: then it is the object that is refused. */
+static bool call_keys_suspect(const struct s3_call *c)
+{
+    int status = c->http.status;
+    if (c->xml.code[0] || (status != 400 && status != 401 && status != 403))
+        return false;
+    return c->keys->expires_ns &&
+           (s3_keys_expired(c->keys) || zc_wall_ns() - c->keys->born_ns > CALL_NEW_KEYS_NS);
+}
+
 /* Was the call sent again (or will be)? */
 static bool call_mend(struct s3_call *c)
 {
@@ -351,9 +413,10 @@ static bool call_mend(struct s3_call *c)
         s3_call_start(c);
         return true;
     }
-    if (c->keys && !(c->fixes & S3_FIX_KEYS) && call_one_of(code, key_codes)) {
+    if (c->keys && !(c->fixes & S3_FIX_KEYS) &&
+        (call_one_of(code, key_codes) || call_keys_suspect(c))) {
         c->fixes |= S3_FIX_KEYS;
-        s3_creds_renew(c->s3->creds, c->keys, call_renewed, c);
+        call_renew(c, call_renewed);
         return true;
     }
     return false;

@@ -2,6 +2,7 @@
 /* The list of providers, the keys of the moment, and renewing them. */
 #include "backend/s3_cred.h"
 
+#include "backend/s3_cred_priv.h"
 #include "base/list.h"
 #include "base/log.h"
 
@@ -11,9 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CRED_EARLY_NS                                                                              \
-    (300 * ZC_NS_PER_S)                  /* keys are renewed when so little of their life is left */
-#define CRED_AGAIN_NS (10 * ZC_NS_PER_S) /* and not tried again sooner than this */
+#define CRED_EARLY_NS (300 * ZC_NS_PER_S)    /* keys are renewed so long before their end */
+#define CRED_AGAIN_MAX_NS (10 * ZC_NS_PER_S) /* a renewal that failed is not tried again sooner */
+#define CRED_AGAIN_MIN_NS (100 * ZC_NS_PER_MS)
 
 struct cred_waiter {
     struct zc_list link;
@@ -31,7 +32,8 @@ struct s3_creds {
     bool renewing;
     unsigned threads; /* that renew, or still call waiters */
     pthread_cond_t idle;
-    int64_t tried_ns; /* the last renewal */
+    int64_t tried_ns;    /* when the last renewal began */
+    struct zc_error why; /* it failed */
 };
 
 /* ---- keys ---- */
@@ -49,6 +51,12 @@ struct s3_keys *s3_keys_new(const char *id, const char *secret, const char *toke
     k->token = token && token[0] ? strdup(token) : NULL;
     k->source = strdup(source);
     k->expires_ns = expires_ns;
+    k->born_ns = zc_wall_ns();
+    if (expires_ns) {
+        int64_t life = ZC_MAX(expires_ns - k->born_ns, (int64_t)0);
+        k->early_ns = ZC_MIN(CRED_EARLY_NS, life / 3);
+        k->early_ns += s3_jitter(k->early_ns / 5 + 1);
+    }
     if (!k->id || !k->secret || !k->source || (token && token[0] && !k->token)) {
         s3_keys_unref(k);
         return NULL;
@@ -62,6 +70,8 @@ void s3_keys_unref(struct s3_keys *k)
         return;
     if (k->secret)
         OPENSSL_cleanse(k->secret, strlen(k->secret));
+    if (k->token)
+        OPENSSL_cleanse(k->token, strlen(k->token));
     OPENSSL_cleanse(k->signing, sizeof(k->signing));
     free(k->id);
     free(k->secret);
@@ -69,6 +79,18 @@ void s3_keys_unref(struct s3_keys *k)
     free(k->source);
     pthread_mutex_destroy(&k->lock);
     free(k);
+}
+
+bool s3_keys_expired(const struct s3_keys *k)
+{
+    return k->expires_ns && zc_wall_ns() >= k->expires_ns;
+}
+
+static bool keys_same(const struct s3_keys *a, const struct s3_keys *b)
+{
+    return strcmp(a->id, b->id) == 0 && strcmp(a->secret, b->secret) == 0 &&
+           strcmp(a->token ? a->token : "", b->token ? b->token : "") == 0 &&
+           a->expires_ns == b->expires_ns;
 }
 
 int s3_keys_signing(struct s3_keys *k, const char *date, const char *region,
@@ -116,10 +138,11 @@ int s3_creds_new(struct s3_provider **providers, size_t n, struct s3_creds **out
     return 0;
 }
 
+/* Asks all in turn. */
 static int cred_ask(struct s3_creds *c, struct s3_keys **keys, struct s3_provider **from,
                     struct zc_error *err)
 {
-    char words[sizeof(err->text)] = "";
+    char words[700] = "";
     size_t used = 0;
     for (size_t i = 0; i < c->n; i++) {
         struct zc_error why = {0};
@@ -131,7 +154,7 @@ static int cred_ask(struct s3_creds *c, struct s3_keys **keys, struct s3_provide
         if (r != -ENOENT)
             return zc_error_set(err, r, "%s", why.text);
         if (used < sizeof(words)) {
-            int n = snprintf(words + used, sizeof(words) - used, "%s%s: %s", used ? "; " : "",
+            int n = snprintf(words + used, sizeof(words) - used, "%s%s: %.170s", used ? "; " : "",
                              c->providers[i]->name, why.text);
             used += n > 0 ? (size_t)n : 0;
         }
@@ -159,6 +182,38 @@ int s3_creds_load(struct s3_creds *c, struct zc_error *err)
     return 0;
 }
 
+/* Asks who gave the last keys, and the others only when it has none any more. 1: there are newer
+ * keys; 0: the same still. */
+static int cred_again(struct s3_creds *c, struct zc_error *err)
+{
+    struct s3_keys *keys = NULL, *old;
+    struct s3_provider *from = c->from; /* changed by the one renewal alone */
+    int r = from->load(from, &keys, err);
+    if (r == -ENOENT)
+        r = cred_ask(c, &keys, &from, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&c->lock);
+    old = c->keys;
+    bool newer = !old || !keys_same(old, keys);
+    if (newer) {
+        c->keys = keys;
+        c->from = from;
+    } else {
+        old = keys;
+    }
+    pthread_mutex_unlock(&c->lock);
+    s3_keys_unref(old);
+    return newer;
+}
+
+void s3_creds_why(struct s3_creds *c, struct zc_error *out)
+{
+    pthread_mutex_lock(&c->lock);
+    *out = c->why;
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* ---- renewing ---- */
 
 static void cred_wake(struct zc_list *waiters, bool newer)
@@ -175,14 +230,24 @@ static void *cred_thread(void *arg)
     struct s3_creds *c = arg;
     struct zc_list ready = ZC_LIST_INIT(ready);
     struct zc_error err = {0};
-    int r = s3_creds_load(c, &err);
-    if (r < 0)
-        zc_warn("credentials could not be renewed: %s", err.text);
+    pthread_setname_np(pthread_self(), "zc-credentials");
+    int r = cred_again(c, &err);
     pthread_mutex_lock(&c->lock);
+    bool first = r < 0 && c->why.code == 0, last = r >= 0 && c->why.code != 0;
+    int64_t left = c->keys && c->keys->expires_ns ? c->keys->expires_ns - zc_wall_ns() : 0;
+    if (r < 0)
+        c->why = err;
+    else
+        c->why.code = 0;
     zc_list_splice(&ready, &c->waiters);
     c->renewing = false;
     pthread_mutex_unlock(&c->lock);
-    cred_wake(&ready, r == 0);
+    if (first && r != -ECANCELED)
+        zc_warn("credentials could not be renewed%s: %s",
+                left > 0 ? ", those of before still serve" : "", err.text);
+    if (last)
+        zc_warn("credentials could be renewed again");
+    cred_wake(&ready, r > 0);
     pthread_mutex_lock(&c->lock);
     if (--c->threads == 0)
         pthread_cond_broadcast(&c->idle);
@@ -211,14 +276,22 @@ static int cred_start(struct s3_creds *c)
     return -r;
 }
 
+/* Locked. Is it too soon after the last try? */
+static bool cred_too_soon(const struct s3_creds *c)
+{
+    int64_t early = c->keys && c->keys->expires_ns ? c->keys->early_ns : CRED_EARLY_NS;
+    int64_t again = ZC_MIN(ZC_MAX(early / 8, CRED_AGAIN_MIN_NS), CRED_AGAIN_MAX_NS);
+    return c->tried_ns && zc_now_ns() - c->tried_ns < again;
+}
+
 struct s3_keys *s3_creds_get(struct s3_creds *c)
 {
     pthread_mutex_lock(&c->lock);
     struct s3_keys *k = c->keys;
     if (k) {
         atomic_fetch_add(&k->refs, 1);
-        if (k->expires_ns && k->expires_ns - zc_wall_ns() < CRED_EARLY_NS &&
-            zc_now_ns() - c->tried_ns > CRED_AGAIN_NS)
+        if (k->expires_ns && k->expires_ns - zc_wall_ns() < k->early_ns && c->from &&
+            !cred_too_soon(c))
             cred_start(c);
     }
     pthread_mutex_unlock(&c->lock);
@@ -232,8 +305,8 @@ void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *
     bool newer = c->keys && c->keys != old;
     /* Keys that never expire by themselves are worth asking for again only when their place has
      * changed. */
-    bool can =
-        c->from && ((c->from->changed && c->from->changed(c->from)) || (old && old->expires_ns));
+    bool can = c->from && ((c->from->changed && c->from->changed(c->from)) ||
+                           ((c->from->dynamic || (old && old->expires_ns)) && !cred_too_soon(c)));
     bool wait = !newer && w && (c->renewing || (can && cred_start(c) == 0));
     if (wait) {
         *w = (struct cred_waiter){.fn = fn, .arg = arg};
@@ -246,10 +319,35 @@ void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *
     }
 }
 
+static void cred_cancelled(void *arg, bool cancelled)
+{
+    struct cred_waiter *w = arg;
+    w->fn(w->arg, false);
+    free(w);
+}
+
+void s3_creds_cancel(struct s3_creds *c, struct zc_net *net, unsigned lane, void *arg)
+{
+    pthread_mutex_lock(&c->lock);
+    for (struct zc_list *it = c->waiters.next; it != &c->waiters; it = it->next) {
+        struct cred_waiter *w = zc_list_entry(it, struct cred_waiter, link);
+        if (w->arg != arg)
+            continue;
+        zc_list_del(&w->link);
+        if (zc_net_timer(net, lane, 0, cred_cancelled, w) < 0)
+            zc_list_push_back(&c->waiters, &w->link); /* it waits on */
+        break;
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
 void s3_creds_free(struct s3_creds *c)
 {
     if (!c)
         return;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->providers[i]->stop)
+            c->providers[i]->stop(c->providers[i]);
     pthread_mutex_lock(&c->lock);
     while (c->threads)
         pthread_cond_wait(&c->idle, &c->lock);
@@ -261,34 +359,4 @@ void s3_creds_free(struct s3_creds *c)
     pthread_cond_destroy(&c->idle);
     pthread_mutex_destroy(&c->lock);
     free(c);
-}
-
-/* ---- the environment ---- */
-
-static int cred_env_load(struct s3_provider *p, struct s3_keys **out, struct zc_error *why)
-{
-    const char *id = getenv("AWS_ACCESS_KEY_ID"), *secret = getenv("AWS_SECRET_ACCESS_KEY");
-    if (!id || !id[0])
-        return zc_error_set(why, -ENOENT, "AWS_ACCESS_KEY_ID is not set");
-    if (!secret || !secret[0])
-        return zc_error_set(
-            why, -EINVAL,
-            "AWS_ACCESS_KEY_ID is set in the environment but AWS_SECRET_ACCESS_KEY is not");
-    *out = s3_keys_new(id, secret, getenv("AWS_SESSION_TOKEN"), 0,
-                       "the environment (AWS_ACCESS_KEY_ID)");
-    return *out ? 0 : zc_error_set(why, -ENOMEM, "out of memory");
-}
-
-static void cred_env_free(struct s3_provider *p)
-{
-    free(p);
-}
-
-struct s3_provider *s3_provider_env(void)
-{
-    struct s3_provider *p = calloc(1, sizeof(*p));
-    if (p)
-        *p = (struct s3_provider){
-            .name = "environment", .load = cred_env_load, .free = cred_env_free};
-    return p;
 }

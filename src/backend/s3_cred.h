@@ -3,10 +3,10 @@
  * Where S3's keys come from: a list of providers, asked in order; the first that has keys wins. A
  * provider that has nothing says so in words, which the user sees when none has.
  *
- * Keys are immutable and counted by reference. They may expire: a request whose keys are too old,
- * or were refused as expired, asks for newer ones and goes on when they are there. Loading may
- * block (on the network, for providers to come), so that after the first time it runs on a thread
- * of its own.
+ * Keys are immutable and counted by reference. They may expire: some time before, who asks for them
+ * starts a renewal on a thread of its own and still gets the old ones, so that nobody waits. A
+ * request whose keys have expired, or were refused as such, waits for newer ones. There is one
+ * renewal at a time, and it asks the provider that gave the keys.
  */
 #ifndef ZC_BACKEND_S3_CRED_H
 #define ZC_BACKEND_S3_CRED_H
@@ -18,11 +18,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+struct zc_net;
+
 struct s3_keys {
     atomic_uint refs;
     char *id, *secret;
     char *token;        /* session token, or NULL */
-    int64_t expires_ns; /* zc_wall_ns() value; 0: never */
+    int64_t expires_ns; /* zc_wall_ns() value, whatever their giver's clock says; 0: never */
+    int64_t born_ns;    /* when they were made, by the same clock */
+    int64_t early_ns;   /* how long before that they are renewed: a third of their life, about five
+                           minutes at the most; a little different for each */
     char *source; /* for words: "the environment", "profile 'x' in /home/u/.aws/credentials" */
     /* The signing key of the last day and region. */
     pthread_mutex_t lock;
@@ -33,10 +38,13 @@ struct s3_keys {
 struct s3_provider {
     const char *name;
     /* May block. 0 and keys; -ENOENT and words: nothing here, the next provider is asked; any other
-       error with words ends the search. */
+       error with words ends the search; -EAGAIN: may be better later. One at a time. */
     int (*load)(struct s3_provider *, struct s3_keys **out, struct zc_error *why);
     /* Would load() give something else by now? Quick. NULL: never. */
     bool (*changed)(struct s3_provider *);
+    bool dynamic; /* asking again may give other keys, whether or not these have an end */
+    /* Ends a load() under way and those to come. Any thread. NULL: they are quick. */
+    void (*stop)(struct s3_provider *);
     void (*free)(struct s3_provider *);
 };
 
@@ -47,6 +55,9 @@ void s3_keys_unref(struct s3_keys *k);
 /* The signing key for this date (8 characters count) and region, cached. 0 or -errno. */
 int s3_keys_signing(struct s3_keys *k, const char *date, const char *region,
                     uint8_t out[S3_SHA256_BYTES]);
+
+/* Past their end, by our clock? (Providers tell ends by it, too.) */
+bool s3_keys_expired(const struct s3_keys *k);
 
 struct s3_creds;
 typedef void s3_creds_fn(void *arg, bool newer);
@@ -61,13 +72,26 @@ struct s3_keys *s3_creds_get(struct s3_creds *c);
 /* `old` is of no use any more: fn(arg, true) once there are other keys, fn(arg, false) when there
    are none to be had. fn may run before this returns, or on another thread. */
 void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *fn, void *arg);
-/* Waits for a renewal under way; nobody may wait for one. */
+/* Who waits by s3_creds_renew with this arg need not any more: fn(arg, false) comes soon, on a loop
+   of net (lane says which). Nothing happens when nobody waits so. */
+void s3_creds_cancel(struct s3_creds *c, struct zc_net *net, unsigned lane, void *arg);
+/* Why the last renewal failed; code 0 when it did not. */
+void s3_creds_why(struct s3_creds *c, struct zc_error *out);
+/* Ends a renewal under way; nobody may wait for one. */
 void s3_creds_free(struct s3_creds *c);
 
-/* AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. */
-struct s3_provider *s3_provider_env(void);
-/* Keys of a profile in the shared credentials file, then in the shared config file. explicit: the
-   profile was asked for by name, so that its absence is an error. */
-struct s3_provider *s3_provider_files(const char *profile, bool explicit);
+/* AWS's chain: environment, the profile's role, web identity, SSO, credentials file,
+   credential_process, config file, container, instance metadata. */
+#define S3_CHAIN_MAX 9
+struct s3_chain_config {
+    struct zc_net *net;
+    const char *profile;   /* its name */
+    bool named;            /* it was asked for, by whatever means: its absence is an error */
+    bool explicit;         /* ... by an option: it goes before the environment */
+    const char *region;    /* for STS; NULL: the profile's */
+    const char *ca_bundle; /* or NULL */
+};
+/* Fills list with new providers; how many, or -ENOMEM. */
+int s3_chain_new(const struct s3_chain_config *cfg, struct s3_provider *list[S3_CHAIN_MAX]);
 
 #endif

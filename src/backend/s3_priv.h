@@ -59,7 +59,12 @@ struct s3_answer {
     int64_t date_ns;     /* 0: not said */
 };
 
-enum s3_fix { S3_FIX_CLOCK = 1, S3_FIX_REGION = 2, S3_FIX_KEYS = 4 };
+enum s3_fix {
+    S3_FIX_CLOCK = 1,
+    S3_FIX_REGION = 2,
+    S3_FIX_KEYS = 4,  /* were refused: newer ones */
+    S3_FIX_AHEAD = 8, /* had expired before they were sent: newer ones */
+};
 
 /* One request to the store, sent again when something can be mended (clock, region, keys). Embedded
  * in an operation. */
@@ -97,6 +102,7 @@ struct s3_call {
     unsigned fixes;  /* what was mended already */
     int stopped;     /* what data() said */
     bool active;     /* in the net room's hands; under s3->lock */
+    bool waiting;    /* for newer keys; under s3->lock */
 };
 
 /* s3_call.c */

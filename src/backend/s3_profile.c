@@ -10,6 +10,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,7 +120,7 @@ int s3_ini_parse(const char *text, size_t n, s3_ini_fn *fn, void *arg)
 
 static char *profile_path(const char *env, const char *below_home)
 {
-    const char *set = getenv(env), *home = getenv("HOME");
+    const char *set = env ? getenv(env) : NULL, *home = getenv("HOME");
     char *path = NULL;
     if (set && set[0] && set[0] != '~')
         return strdup(set);
@@ -141,12 +142,19 @@ char *s3_profile_config_path(void)
     return profile_path("AWS_CONFIG_FILE", "/.aws/config");
 }
 
+char *s3_profile_home_path(const char *below)
+{
+    return profile_path(NULL, below);
+}
+
 /* ---- a profile ---- */
 
-static const struct {
+struct profile_key {
     const char *key;
     enum s3_setting setting;
-} profile_keys[] = {
+};
+
+static const struct profile_key profile_keys[] = {
     {"aws_access_key_id", S3_SET_KEY_ID},
     {"aws_secret_access_key", S3_SET_SECRET},
     {"aws_session_token", S3_SET_TOKEN},
@@ -158,9 +166,38 @@ static const struct {
     {"s3.addressing_style", S3_SET_ADDRESSING_STYLE},
     {"services", S3_SET_SERVICES},
     {"role_arn", S3_SET_ROLE_ARN},
+    {"source_profile", S3_SET_SOURCE_PROFILE},
+    {"credential_source", S3_SET_CREDENTIAL_SOURCE},
+    {"external_id", S3_SET_EXTERNAL_ID},
+    {"duration_seconds", S3_SET_DURATION},
+    {"role_session_name", S3_SET_SESSION_NAME},
+    {"mfa_serial", S3_SET_MFA_SERIAL},
+    {"web_identity_token_file", S3_SET_WEB_TOKEN_FILE},
+    {"sts_regional_endpoints", S3_SET_STS_REGIONAL},
     {"credential_process", S3_SET_CREDENTIAL_PROCESS},
-    {"sso_session", S3_SET_SSO},
-    {"sso_start_url", S3_SET_SSO},
+    {"sso_session", S3_SET_SSO_SESSION},
+    {"sso_start_url", S3_SET_SSO_START_URL},
+    {"sso_region", S3_SET_SSO_REGION},
+    {"sso_account_id", S3_SET_SSO_ACCOUNT},
+    {"sso_role_name", S3_SET_SSO_ROLE},
+    {"ec2_metadata_service_endpoint", S3_SET_IMDS_ENDPOINT},
+    {"ec2_metadata_service_endpoint_mode", S3_SET_IMDS_MODE},
+    {"metadata_service_timeout", S3_SET_IMDS_TIMEOUT},
+    {"metadata_service_num_attempts", S3_SET_IMDS_ATTEMPTS},
+};
+
+/* In a [services NAME] section. */
+static const struct profile_key profile_service_keys[] = {
+    {"s3.endpoint_url", S3_SET_ENDPOINT_S3},
+    {"sts.endpoint_url", S3_SET_ENDPOINT_STS},
+    {"sso.endpoint_url", S3_SET_ENDPOINT_SSO},
+    {"sso_oidc.endpoint_url", S3_SET_ENDPOINT_OIDC},
+};
+
+/* In a [sso-session NAME] section. */
+static const struct profile_key profile_sso_keys[] = {
+    {"sso_start_url", S3_SET_SSO_START_URL},
+    {"sso_region", S3_SET_SSO_REGION},
 };
 
 struct profile_reader {
@@ -209,17 +246,40 @@ static int profile_setting(void *arg, const char *section, const char *key, cons
     return 0;
 }
 
-/* [services NAME]: an endpoint for S3 alone goes before the profile's. */
-static int profile_services(void *arg, const char *section, const char *key, const char *value)
+/* A section that the profile names. */
+struct profile_other {
+    const char *kind, *name; /* [KIND NAME] */
+    const struct profile_key *keys;
+    size_t n;
+    struct s3_profile *p;
+};
+
+static int profile_other_setting(void *arg, const char *section, const char *key, const char *value)
 {
-    struct profile_reader *r = arg;
-    const char *name = profile_after(section, "services");
-    if (!name || strcmp(name, r->p->v[S3_SET_SERVICES]) != 0 || !key ||
-        strcmp(key, "s3.endpoint_url") != 0 || !value[0])
+    struct profile_other *o = arg;
+    const char *name = profile_after(section, o->kind);
+    if (!name || strcmp(name, o->name) != 0)
         return 0;
-    free(r->p->v[S3_SET_ENDPOINT]);
-    r->p->v[S3_SET_ENDPOINT] = strdup(value);
-    return r->p->v[S3_SET_ENDPOINT] ? 0 : -ENOMEM;
+    for (size_t i = 0; key && i < o->n; i++)
+        if (strcmp(o->keys[i].key, key) == 0)
+            return profile_set(o->p, o->keys[i].setting, value);
+    return 0;
+}
+
+static int profile_others(const struct zc_buf *text, struct s3_profile *p)
+{
+    struct profile_other o = {.kind = "services",
+                              .name = p->v[S3_SET_SERVICES],
+                              .keys = profile_service_keys,
+                              .n = ZC_ARRAY_SIZE(profile_service_keys),
+                              .p = p};
+    int r = o.name ? s3_ini_parse(text->p, text->len, profile_other_setting, &o) : 0;
+    o = (struct profile_other){.kind = "sso-session",
+                               .name = p->v[S3_SET_SSO_SESSION],
+                               .keys = profile_sso_keys,
+                               .n = ZC_ARRAY_SIZE(profile_sso_keys),
+                               .p = p};
+    return r == 0 && o.name ? s3_ini_parse(text->p, text->len, profile_other_setting, &o) : r;
 }
 
 static int profile_load(const char *path, struct zc_buf *text, struct zc_error *err)
@@ -253,14 +313,27 @@ int s3_profile_read(const char *path, bool config, const char *name, struct s3_p
     if (e < 0 || text.len == 0)
         return e;
     e = s3_ini_parse(text.p, text.len, profile_setting, &r);
-    if (e == 0 && config && p->v[S3_SET_SERVICES])
-        e = s3_ini_parse(text.p, text.len, profile_services, &r);
+    if (e == 0 && config)
+        e = profile_others(&text, p);
     return e < 0 ? zc_error_set(err, e, "%s: %s", path, strerror(-e)) : 0;
+}
+
+int s3_profile_read_both(const char *name, struct s3_profile *p, struct zc_error *err)
+{
+    zc_autofree char *credentials = s3_profile_credentials_path(),
+                     *config = s3_profile_config_path();
+    if (!credentials || !config)
+        return zc_error_set(err, -ENOMEM, "out of memory");
+    int r = s3_profile_read(credentials, false, name, p, err);
+    return r < 0 ? r : s3_profile_read(config, true, name, p, err);
 }
 
 void s3_profile_free(struct s3_profile *p)
 {
-    for (int i = 0; i < S3_SETTINGS; i++)
+    for (int i = 0; i < S3_SETTINGS; i++) {
+        if (p->v[i] && (i == S3_SET_SECRET || i == S3_SET_TOKEN))
+            OPENSSL_cleanse(p->v[i], strlen(p->v[i]));
         free(p->v[i]);
+    }
     *p = (struct s3_profile){0};
 }

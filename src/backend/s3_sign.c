@@ -47,6 +47,13 @@ static void sign_hex(const uint8_t in[S3_SHA256_BYTES], char out[S3_SHA256_HEX +
     out[S3_SHA256_HEX] = '\0';
 }
 
+void s3_sign_hash(const void *p, size_t n, char hex[S3_SHA256_HEX + 1])
+{
+    uint8_t hash[S3_SHA256_BYTES];
+    SHA256(p, n, hash);
+    sign_hex(hash, hex);
+}
+
 int s3_sign_key(const char *secret, const char *date, const char *region, const char *service,
                 uint8_t key[S3_SHA256_BYTES])
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * AWS Signature Version 4 for requests without a body. Pure: no clock, no network, no state.
+ * AWS Signature Version 4. Pure: no clock, no network, no state.
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
  */
 #ifndef ZC_BACKEND_S3_SIGN_H
@@ -27,6 +27,9 @@ struct s3_sign_request {
     size_t n_headers;
     const char *payload; /* hash in hex, or UNSIGNED-PAYLOAD */
 };
+
+/* SHA-256 in hex, NUL-terminated. */
+void s3_sign_hash(const void *p, size_t n, char hex[S3_SHA256_HEX + 1]);
 
 /* 20130524T000000Z */
 void s3_sign_date(int64_t unix_s, char out[17]);

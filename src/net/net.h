@@ -47,6 +47,7 @@ struct zc_http {
     int64_t connect_timeout_ns; /* 0 = 10 s */
     int64_t stall_ns;           /* give up when no byte came for so long; 0 = 15 s */
     int64_t deadline_ns;        /* zc_now_ns() value by which the request must be done; 0 = none */
+    bool direct;                /* never by a proxy, whatever the environment says */
     unsigned loop;              /* which loop; taken modulo the number of loops */
 
     /* A response header line, without CR LF; the status line comes first. May be NULL. */

@@ -44,6 +44,7 @@ struct net_easy {
     const char *method; /* points to a literal, or "" for any other method */
     long buffer, connect_ms;
     bool verbose;
+    bool direct;
     bool ca_changed;        /* ca_bundle of a request is set */
     const char *ca_default; /* what curl was built with */
 };

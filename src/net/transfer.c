@@ -275,6 +275,9 @@ static void transfer_sizes(struct net_easy *e, const struct zc_http *req)
         curl_easy_setopt(e->curl, CURLOPT_VERBOSE, verbose ? 1L : 0L);
     if (e->connect_ms != ms)
         curl_easy_setopt(e->curl, CURLOPT_CONNECTTIMEOUT_MS, ms);
+    if (e->direct != req->direct)
+        curl_easy_setopt(e->curl, CURLOPT_NOPROXY, req->direct ? "*" : NULL);
+    e->direct = req->direct;
     e->buffer = buffer;
     e->verbose = verbose;
     e->connect_ms = ms;
