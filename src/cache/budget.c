@@ -39,7 +39,7 @@ static void budget_ask(struct zc_cache *c)
 static bool budget_may_evict(void *user, uint32_t slot)
 {
     struct zc_cache *c = user;
-    return (table_slot(&c->table, slot)->flags & (SLOT_HELD | SLOT_BUSY)) == 0;
+    return (table_slot(&c->table, slot)->flags & (SLOT_HELD | SLOT_USED | SLOT_BUSY)) == 0;
 }
 
 /* Bytes that must go before `bytes` fit. */
@@ -50,17 +50,11 @@ static uint64_t budget_short(struct zc_cache *c, uint64_t bytes)
     return ZC_MAX(over, below > 0 ? (uint64_t)below : 0);
 }
 
-struct victim {
-    uint32_t slot;
-    struct zc_objid id;
-};
-
 static void budget_mark(struct zc_cache *c, uint32_t slot, struct victim *v)
 {
-    struct slot *s = table_slot(&c->table, slot);
     cache_doom(c, slot);
-    c->evicting += s->bytes;
-    *v = (struct victim){.slot = slot, .id = s->id};
+    c->evicting += table_slot(&c->table, slot)->bytes;
+    *v = cache_victim(c, slot);
 }
 
 /* After its file was unlinked. */
@@ -75,12 +69,42 @@ static uint64_t budget_bury(struct zc_cache *c, const struct victim *v)
     return bytes;
 }
 
-void cache_unlink(struct zc_cache *c, struct zc_objid id)
+struct victim cache_victim(struct zc_cache *c, uint32_t slot)
 {
-    int r = store_file_unlink(c->store, id);
+    struct slot *s = table_slot(&c->table, slot);
+    struct victim v = {.slot = slot, .id = s->id};
+    if (s->flags & SLOT_LENT) {
+        v.lent = true;
+        v.borrower = s->flags & SLOT_HELD ? s->u.obj->borrower : s->u.borrower;
+    }
+    return v;
+}
+
+/* The borrower's open file would keep the space. */
+static void budget_recall(struct zc_cache *c, uint64_t borrower)
+{
+    pthread_mutex_lock(&c->lock);
+    void (*recall)(void *, uint64_t) = c->recall;
+    void *user = c->recall_user;
+    c->recalling += recall != NULL;
+    pthread_mutex_unlock(&c->lock);
+    if (!recall)
+        return;
+    recall(user, borrower);
+    pthread_mutex_lock(&c->lock);
+    c->recalling--;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void cache_unlink(struct zc_cache *c, const struct victim *v)
+{
+    if (v->lent)
+        budget_recall(c, v->borrower);
+    int r = store_file_unlink(c->store, v->id);
     if (r < 0) {
         char name[STORE_NAME_MAX];
-        zc_warn("%s/%s: cannot be removed: %s", c->store->path, store_file_name(id, name),
+        zc_warn("%s/%s: cannot be removed: %s", c->store->path, store_file_name(v->id, name),
                 strerror(-r));
         c->untidy = true;
         zc_cache_disk_error(c, r);
@@ -92,7 +116,7 @@ uint64_t budget_evict(struct zc_cache *c, uint32_t slot)
     struct victim v;
     budget_mark(c, slot, &v);
     pthread_mutex_unlock(&c->lock);
-    cache_unlink(c, v.id);
+    cache_unlink(c, &v);
     pthread_mutex_lock(&c->lock);
     uint64_t bytes = budget_bury(c, &v);
     pthread_cond_broadcast(&c->changed);
@@ -119,7 +143,7 @@ static bool budget_evict_some(struct zc_cache *c, uint64_t need)
     }
     pthread_mutex_unlock(&c->lock);
     for (unsigned i = 0; i < n; i++)
-        cache_unlink(c, v[i].id);
+        cache_unlink(c, &v[i]);
     pthread_mutex_lock(&c->lock);
     for (unsigned i = 0; i < n; i++)
         budget_bury(c, &v[i]);

@@ -97,6 +97,22 @@ int zc_cobj_commit(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct
  * when released. */
 void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o);
 
+/* Loans. A complete object's backing file that somebody keeps open by other means than the hold
+   (the kernel, for passthrough) is out on loan. While the loan is used the object stays, as if
+   held; while it is not, it may be evicted, and before its file is unlinked, recall(user, borrower)
+   is called without the cache's lock (other locks may be held by the thread that needs the room):
+   when it returns nobody keeps the file open any more, or does so for readers that are open now
+   (after zc_cobj_drop). recall NULL ends it; it then waits for calls that run. An object has one
+   borrower at a time. */
+void zc_cache_on_recall(struct zc_cache *c, void (*recall)(void *user, uint64_t borrower),
+                        void *user);
+/* Lends what the caller holds; the loan is in use. False when it is not to be had. */
+bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower);
+/* Use it again; counts as one use. False when it was or is being recalled. */
+bool zc_cache_reuse(struct zc_cache *c, struct zc_objid id, uint64_t borrower);
+/* Not in use now. keep: but still on loan, else given back. No effect on one that was recalled. */
+void zc_cache_unused(struct zc_cache *c, struct zc_objid id, uint64_t borrower, bool keep);
+
 /* Drops the object if it is resident and not held. Returns the bytes freed; -EBUSY when it is held.
  */
 int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id);

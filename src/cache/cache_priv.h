@@ -35,6 +35,7 @@ struct zc_cobj {
     bool torn;               /* bytes may lie in chunks that are not recorded */
     uint64_t reserved;       /* charged, and not of a recorded chunk */
     uint64_t committed;      /* charged for recorded chunks */
+    uint64_t borrower;       /* while the slot is LENT */
     char *source, *path;     /* until complete */
     _Atomic uint64_t bits[]; /* recorded chunks; none while complete from the start */
 };
@@ -72,6 +73,11 @@ struct zc_cache {
     _Atomic int64_t down_until_ns;
 
     _Atomic uint64_t disk_errors, checked_chunks, bad_chunks;
+
+    /* Under `lock`. recalling: calls of it that have not returned. */
+    void (*recall)(void *user, uint64_t borrower);
+    void *recall_user;
+    unsigned recalling;
 
     pthread_cond_t work; /* with `lock`: for the evictor */
     int64_t pressed_ns;  /* when somebody last had to evict for itself, or nearly so */
@@ -118,8 +124,18 @@ void budget_give(struct zc_cache *c, uint64_t bytes);
    of it. Bytes freed. */
 uint64_t budget_evict(struct zc_cache *c, uint32_t slot);
 
-/* Unlinks a backing file; a failure is counted and remembered. Without the lock. */
-void cache_unlink(struct zc_cache *c, struct zc_objid id);
+/* A slot that was doomed: its file may go. Who borrowed it is told first. */
+struct victim {
+    uint32_t slot;
+    bool lent;
+    struct zc_objid id;
+    uint64_t borrower;
+};
+/* Under the lock, after cache_doom. */
+struct victim cache_victim(struct zc_cache *c, uint32_t slot);
+/* Recalls it and unlinks its file; a failure is counted and remembered. Without the lock, before
+ * cache_forget. */
+void cache_unlink(struct zc_cache *c, const struct victim *v);
 
 /* Starts the thread that evicts ahead of those who reserve. 0 or negative errno. */
 int budget_start(struct zc_cache *c);

@@ -137,6 +137,8 @@ static struct zc_cobj *cobj_new(struct zc_cache *c, struct zc_objid id, uint64_t
 static void cobj_attach(struct zc_cache *c, struct zc_cobj *o, uint32_t slot)
 {
     struct slot *s = table_slot(&c->table, slot);
+    if (s->flags & SLOT_LENT)
+        o->borrower = s->u.borrower;
     s->u.obj = o;
     s->flags = (s->flags & ~(uint32_t)(SLOT_BUSY | SLOT_WANTED)) | SLOT_HELD;
     o->slot = slot;
@@ -530,8 +532,9 @@ void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o)
     if (slot != SLOT_NONE) {
         o->slot = SLOT_NONE; /* its bytes stay charged until the descriptor is closed */
         cache_doom(c, slot);
+        struct victim v = cache_victim(c, slot);
         pthread_mutex_unlock(&c->lock);
-        cache_unlink(c, o->id);
+        cache_unlink(c, &v);
         pthread_mutex_lock(&c->lock);
         cache_forget(c, slot, o->recorded);
         pthread_cond_broadcast(&c->changed);
@@ -582,14 +585,17 @@ void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o)
         budget_give(c, o->committed + o->reserved);
     } else if (o->state == ZC_COBJ_COMPLETE) {
         cobj_unreserve(c, o, o->reserved);
-        table_slot(&c->table, o->slot)->flags &= ~(uint32_t)SLOT_HELD;
+        struct slot *s = table_slot(&c->table, o->slot);
+        s->flags &= ~(uint32_t)SLOT_HELD;
+        s->u.borrower = o->borrower;
     } else {
         struct slot *s = table_slot(&c->table, o->slot);
         if (!release_partial(c, o, s)) {
             uint32_t slot = o->slot;
             cache_doom(c, slot);
+            struct victim v = cache_victim(c, slot);
             pthread_mutex_unlock(&c->lock);
-            cache_unlink(c, o->id);
+            cache_unlink(c, &v);
             pthread_mutex_lock(&c->lock);
             budget_give(c, o->committed);
             cache_forget(c, slot, o->recorded);
@@ -598,6 +604,73 @@ void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o)
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
     cobj_free(o);
+}
+
+/* ------------------------------------------------------------------ loans */
+
+void zc_cache_on_recall(struct zc_cache *c, void (*recall)(void *user, uint64_t borrower),
+                        void *user)
+{
+    pthread_mutex_lock(&c->lock);
+    c->recall = recall;
+    c->recall_user = user;
+    while (!recall && c->recalling)
+        pthread_cond_wait(&c->changed, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower)
+{
+    bool lent = false;
+    pthread_mutex_lock(&c->lock);
+    if (c->recall && o->slot != SLOT_NONE && o->state == ZC_COBJ_COMPLETE) {
+        struct slot *s = table_slot(&c->table, o->slot);
+        if (!(s->flags & (SLOT_BUSY | SLOT_LENT))) {
+            s->flags |= SLOT_LENT | SLOT_USED;
+            o->borrower = borrower;
+            lent = true;
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    return lent;
+}
+
+/* The loan's slot, or NULL when it is not (or no more) lent to this one. Under the lock. */
+static struct slot *loan_find(struct zc_cache *c, struct zc_objid id, uint64_t borrower,
+                              uint32_t *slot)
+{
+    *slot = table_find(&c->table, id);
+    if (*slot == SLOT_NONE)
+        return NULL;
+    struct slot *s = table_slot(&c->table, *slot);
+    if (!(s->flags & SLOT_LENT) || (s->flags & SLOT_DYING))
+        return NULL;
+    return (s->flags & SLOT_HELD ? s->u.obj->borrower : s->u.borrower) == borrower ? s : NULL;
+}
+
+bool zc_cache_reuse(struct zc_cache *c, struct zc_objid id, uint64_t borrower)
+{
+    uint32_t slot;
+    pthread_mutex_lock(&c->lock);
+    struct slot *s = loan_find(c, id, borrower, &slot);
+    if (s) {
+        s->flags |= SLOT_USED;
+        zc_policy_touch(c->policy, slot);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return s != NULL;
+}
+
+void zc_cache_unused(struct zc_cache *c, struct zc_objid id, uint64_t borrower, bool keep)
+{
+    uint32_t slot;
+    pthread_mutex_lock(&c->lock);
+    struct slot *s = loan_find(c, id, borrower, &slot);
+    if (s) {
+        s->flags &= ~(uint32_t)(keep ? SLOT_USED : SLOT_USED | SLOT_LENT);
+        pthread_cond_broadcast(&c->changed);
+    }
+    pthread_mutex_unlock(&c->lock);
 }
 
 int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id)
@@ -614,7 +687,7 @@ int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id)
             pthread_cond_wait(&c->changed, &c->lock);
             continue;
         }
-        r = s->flags & SLOT_HELD ? -EBUSY : (int64_t)budget_evict(c, slot);
+        r = s->flags & (SLOT_HELD | SLOT_USED) ? -EBUSY : (int64_t)budget_evict(c, slot);
         break;
     }
     pthread_mutex_unlock(&c->lock);

@@ -20,6 +20,8 @@ enum slot_flag {
     SLOT_DYING = 16,   /* with BUSY: on its way out */
     SLOT_SEEN = 32,    /* the scan at start found its file */
     SLOT_WANTED = 64,  /* with BUSY: somebody waits for it */
+    SLOT_LENT = 128,   /* out on loan: the borrower is told before the file goes */
+    SLOT_USED = 256,   /* with LENT: the borrower uses it, so that it must stay */
 };
 
 struct slot {
@@ -30,6 +32,7 @@ struct slot {
         struct zc_cobj *obj; /* HELD */
         uint64_t word;       /* else, of a partial one: its chunks, when there are 64 or fewer */
         uint64_t *words;     /* else: allocated */
+        uint64_t borrower;   /* else, LENT (always a complete one) */
         uint32_t next;       /* of a free slot */
     } u;
     uint32_t flags; /* 0: free */

@@ -223,6 +223,8 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
         .io_uring = (enum zc_toggle)o->io_uring,
         .max_threads = (unsigned)o->max_threads,
         .memory = o->memory_target / 4,
+        .fetch = d->fetch,
+        .kept_files = (unsigned)o->open_cache_limit,
     };
     r = zc_fuse_new(&fuse, d->vfs, &d->fuse, err);
     if (r < 0)

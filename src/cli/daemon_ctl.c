@@ -147,13 +147,14 @@ static json_t *ctl_status(void *user)
     struct zc_fuse_stats s = {0};
     zc_fuse_get_stats(d->fuse, &s);
     return json_pack(
-        "{s:s s:i s:o s:o s:f s:b s:s s:s s:o s:o s:o s:{s:I s:I s:I s:I} s:o s:o s:o s:o}", //
+        "{s:s s:i s:o s:o s:f s:b s:s s:s s:o s:o s:o s:{s:I s:I s:I s:I s:I s:I} s:o s:o s:o s:o}", //
         "version", ZC_VERSION, "pid", (int)getpid(), "source", zc_ctl_text(d->backend->url),
         "mountpoint", zc_ctl_text(d->cfg->mountpoint), "uptime_s",
         (double)(zc_now_ns() - d->started_ns) / 1e9, "read_only", 1, "passthrough",
         s.passthrough ? s.passthrough : "unknown", "io_uring", s.io_uring ? s.io_uring : "unknown",
         "cache", status_cache(d), "fetch", status_fetch(d), "vfs", status_vfs(d), "fuse", "opens",
-        N(s.opens), "opens_passthrough", N(s.opens_passthrough), "reads", N(s.reads), "read_bytes",
+        N(s.opens), "opens_passthrough", N(s.opens_passthrough), "opens_kept", N(s.opens_kept),
+        "kept_files", N(s.kept), "reads", N(s.reads), "read_bytes",
         N(s.read_bytes), "backend", status_backend(d), "memory", status_memory(d->cfg->o), "cpu",
         status_cpu(), "options", status_options(d));
 }

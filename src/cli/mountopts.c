@@ -99,6 +99,12 @@ static const struct zc_opt mount_rows[] = {
      "Default: auto.",
      .choices = "auto|on|off"},
 
+    {"open-cache-limit", 0, ZC_OPT_UINT, AT(open_cache_limit), "N",
+     "Closed files that stay registered with the kernel, so that they open again without a look at "
+     "the "
+     "disk; each costs the kernel about 2 KiB. Default: 32768; 0 for none.",
+     0, 1 << 24},
+
     {"cache-dir", 0, ZC_OPT_PATH, AT(cache_dir), "DIR",
      "Folder of the cache. Default: /var/cache/zcache for root, else $XDG_CACHE_HOME/zcache or "
      "~/.cache/zcache."},
@@ -136,6 +142,7 @@ void zc_mount_opts_init(struct zc_mount_opts *o)
         .negative_metadata_ttl = -1,
         .read_timeout = 60 * ZC_NS_PER_S,
         .max_threads = 10,
+        .open_cache_limit = 32768,
         .max_connections = 64,
         .chunk_size = 4 * ZC_MIB,
         .free_space_ratio = 0.1,

@@ -18,7 +18,7 @@ struct zc_mount_opts {
     uint32_t uid, gid, file_mode, dir_mode;      /* ZC_ID_UNSET: not given */
     int64_t metadata_ttl, negative_metadata_ttl; /* ns; negative -1: as metadata_ttl */
     int64_t read_timeout;                        /* ns */
-    uint64_t max_threads, max_connections;
+    uint64_t max_threads, max_connections, open_cache_limit;
     uint64_t memory_target; /* bytes */
     int passthrough;        /* enum zc_toggle, after zc_mount_opts_finish */
     int io_uring;

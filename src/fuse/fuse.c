@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -182,6 +184,7 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     }
     f->mounted = true;
     fuse_read_ahead(f);
+    zc_fetch_on_recall(cfg->fetch, fnode_recall, f);
     *out = f;
     return 0;
 }
@@ -189,8 +192,12 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
 int zc_fuse_loop(struct zc_fuse *f)
 {
     struct fuse_loop_config *c = fuse_loop_cfg_create();
+    struct sched_param normal = {0};
     if (!c)
         return -ENOMEM;
+    /* The threads of the session start from this one. As batch threads they do not take the CPU
+       from a reader who has just closed a file: they answer that when they answer his next open. */
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &normal);
     fuse_loop_cfg_set_clone_fd(c, f->uring ? 0 : 1);
     fuse_loop_cfg_set_max_threads(c, f->cfg.max_threads ? f->cfg.max_threads : 10);
     int r = fuse_session_loop_mt(f->se, c);
@@ -228,6 +235,7 @@ void zc_fuse_free(struct zc_fuse *f)
     /* Requests that wait for the store are answered before the session goes. */
     fuse_openers_free(f->openers);
     zc_vfs_shutdown(f->vfs);
+    zc_fetch_on_recall(f->cfg.fetch, NULL, NULL);
     fuse_detach(f);
     fuse_session_destroy(f->se);
     fuse_drop_handles(f);
@@ -237,11 +245,16 @@ void zc_fuse_free(struct zc_fuse *f)
 
 void zc_fuse_get_stats(struct zc_fuse *f, struct zc_fuse_stats *out)
 {
+    pthread_mutex_lock(&f->idle_lock);
+    unsigned kept = f->idle_n;
+    pthread_mutex_unlock(&f->idle_lock);
     *out = (struct zc_fuse_stats){
         .passthrough = f->passthrough,
         .io_uring = f->io_uring,
         .opens = atomic_load(&f->opens),
         .opens_passthrough = atomic_load(&f->opens_passed),
+        .opens_kept = atomic_load(&f->opens_kept),
+        .kept = kept,
         .reads = atomic_load(&f->reads),
         .read_bytes = atomic_load(&f->read_bytes),
     };

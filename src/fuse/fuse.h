@@ -10,6 +10,7 @@ struct zc_fuse;
 enum zc_toggle { ZC_AUTO, ZC_ON, ZC_OFF };
 
 struct zc_fuse_config {
+    struct zc_fetch *fetch;     /* the vfs's: asked back for what is kept */
     const char *mountpoint;     /* absolute, checked by the caller */
     const char *fsname;         /* shown as the device: the source */
     bool allow_other;           /* needs root or user_allow_other in /etc/fuse.conf */
@@ -18,6 +19,7 @@ struct zc_fuse_config {
         io_uring; /* ZC_AUTO: where the kernel has it switched on; ZC_ON: switch it on (root) */
     unsigned max_threads; /* of the classic loop; 0 = 10 */
     uint64_t memory;      /* bytes that the request buffers may take at most */
+    unsigned kept_files;  /* closed files that stay registered with the kernel at most; 0: none */
 };
 
 /* Mounts. Words on failure. Must be called in the process that will serve (after daemonising). */
@@ -35,6 +37,8 @@ struct zc_fuse_stats {
                                 none", ... */
     const char *io_uring;    /* likewise */
     uint64_t opens, opens_passthrough, reads, read_bytes;
+    uint64_t opens_kept; /* of these, answered without the cache */
+    uint64_t kept;       /* closed files that are registered with the kernel now */
 };
 void zc_fuse_get_stats(struct zc_fuse *f, struct zc_fuse_stats *out);
 

@@ -7,23 +7,32 @@
 #include <fuse_lowlevel.h>
 
 #include "base/list.h"
+#include "fetch/loan.h"
 #include "fuse/fuse.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define FUSE_BUCKETS 1024
+#define FUSE_BUCKETS 8192
 
 /*
  * An open node. The kernel has an inode in one mode at a time: all its opens pass through to one
  * backing file, or none does. So the mode is decided here, once for as long as the node is open.
+ *
+ * After its last close a node that was passed through stays for a while, idle: its backing file
+ * stays registered with the kernel, on loan from the cache, and the next open is answered from
+ * memory. The daemon itself keeps no descriptor for it.
  */
 struct fnode {
     struct zc_list link;
+    struct zc_list idle_link; /* zc_fuse->idle */
     uint64_t node;
-    unsigned passed, cached; /* opens of each kind; one of them is 0 */
+    uint64_t serial;         /* zc_vfs_serial at the first open */
+    unsigned passed, cached; /* opens of each kind; one of them is 0, both in an idle node */
     int backing_id;          /* 0: none */
-    struct zc_list handles;  /* struct handle */
+    uint64_t borrower;       /* our number for the loan; 0: none */
+    struct zc_loan loan;
+    struct zc_list handles; /* struct handle */
 };
 
 struct zc_fuse {
@@ -40,11 +49,16 @@ struct zc_fuse {
         pthread_mutex_t lock;
         struct zc_list list;
     } buckets[FUSE_BUCKETS];
+    _Atomic uint64_t borrowers; /* numbers given out */
+
+    pthread_mutex_t idle_lock;
+    struct zc_list idle; /* struct fnode, longest idle first */
+    unsigned idle_n;
 
     pthread_mutex_t dirs_lock;
     struct zc_list dirs;          /* struct dir_handle */
     struct fuse_openers *openers; /* NULL without io_uring */
-    _Atomic uint64_t opens, opens_passed, reads, read_bytes;
+    _Atomic uint64_t opens, opens_passed, opens_kept, reads, read_bytes;
 };
 
 /* ops.c */
@@ -61,16 +75,26 @@ void fuse_openers_free(struct fuse_openers *p); /* after what is queued was done
 int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node,
                      const struct fuse_file_info *fi);
 
-/* node.c */
-/* Counts an open of the node and keeps its handle. True: reply with *backing_id; false: through the
-   daemon. fd < 0: not passable. */
-bool fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, int fd, struct zc_list *handle,
-                struct fnode **out, int *backing_id);
-void fnode_close(struct zc_fuse *f, fuse_req_t req, struct fnode *n, struct zc_list *handle,
-                 bool passed);
+/* node.c. Locks: a bucket's, then the idle list's, or the cache's. */
+enum fnode_mode {
+    FNODE_FAILED, /* no memory */
+    FNODE_DAEMON, /* reads come to the daemon */
+    FNODE_PASSED, /* reply with *backing_id */
+    FNODE_LENT,   /* likewise, and the object need not be kept open for it */
+};
+/* Counts an open of the node and keeps its handle. fd: of the complete object's backing file, else
+   -1: not passable. */
+enum fnode_mode fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, struct zc_object *o,
+                           int fd, struct zc_list *handle, struct fnode **out, int *backing_id);
+/* The same for a node that is on loan, open or idle; false, and nothing done, when it is not. */
+bool fnode_open_lent(struct zc_fuse *f, uint64_t node, struct zc_list *handle, struct fnode **out,
+                     int *backing_id);
+void fnode_close(struct zc_fuse *f, struct fnode *n, struct zc_list *handle, bool passed);
 void fnodes_init(struct zc_fuse *f);
+/* zc_fetch_on_recall's. */
+void fnode_recall(void *user, uint64_t borrower);
 /* After the session: the handles that the kernel can close no more, one at a time; NULL when none
- * is left. */
+ * is left, and all loans have ended. */
 struct zc_list *fnodes_left(struct zc_fuse *f);
 
 /* ops.c: gives up what is still open after a forced end, when no release will come. */

@@ -13,14 +13,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Read into the page cache at open: about what a reader of a small file will ask for. */
-#define ADVISE_MAX (4 * ZC_MIB)
 #define TIMEOUT_FOREVER 3e8 /* seconds; ten years */
 
 struct handle {
     struct zc_list link; /* fnode->handles */
     struct zc_fuse *f;
-    struct zc_object *o;
+    struct zc_object *o; /* NULL when the loan keeps its bytes */
     struct fnode *n;
     struct zc_streams *streams; /* NULL when passed through */
     bool passed;
@@ -316,8 +314,31 @@ static void handle_unref(struct handle *h)
     if (atomic_fetch_sub(&h->refs, 1) != 1)
         return;
     zc_streams_free(h->streams);
-    zc_object_close(h->o);
+    if (h->o)
+        zc_object_close(h->o);
     free(h);
+}
+
+static void open_answer(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
+{
+    struct zc_fuse *f = h->f;
+    struct fnode *n = h->n;
+    bool passed = h->passed;
+    if (!passed)
+        fi->backing_id = 0;
+    /* A node's bytes never change; but the kernel refuses the flag together with passthrough, where
+       it then drops the pages that an earlier open through the daemon left. */
+    fi->keep_cache = !passed;
+    fi->noflush = 1;
+    fi->fh = (uint64_t)(uintptr_t)h;
+    atomic_fetch_add_explicit(&f->opens, 1, memory_order_relaxed);
+    if (passed)
+        atomic_fetch_add_explicit(&f->opens_passed, 1, memory_order_relaxed);
+    if (fuse_reply_open(req, fi) ==
+        -ENOENT) { /* the opener was interrupted: no release will come */
+        fnode_close(f, n, &h->link, passed);
+        handle_unref(h);
+    }
 }
 
 /* The object is open and, if it is small, here: decide the mode and reply. */
@@ -327,46 +348,52 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o,
     struct zc_fuse *f = ops_self(req);
     bool complete = zc_object_complete(o);
     int fd = complete ? zc_object_fd(o) : -1;
+    enum fnode_mode mode = FNODE_FAILED;
     struct handle *h = calloc(1, sizeof(*h));
     if (h) {
         h->f = f;
         h->o = o;
         atomic_init(&h->refs, 1);
-        h->passed = fnode_open(f, req, node, fd, &h->link, &h->n, &fi->backing_id);
-        if (h->n && !h->passed && !complete)
+        mode = fnode_open(f, req, node, o, fd, &h->link, &h->n, &fi->backing_id);
+        h->passed = mode == FNODE_PASSED || mode == FNODE_LENT;
+        if (mode == FNODE_DAEMON && !complete) {
             h->streams = zc_streams_new(o);
-        if (h->n && !h->passed && !complete && !h->streams) {
-            fnode_close(f, req, h->n, &h->link, false);
-            h->n = NULL;
+            if (!h->streams) {
+                fnode_close(f, h->n, &h->link, false);
+                mode = FNODE_FAILED;
+            }
         }
     }
-    if (!h || !h->n) {
+    if (mode == FNODE_FAILED) {
         free(h);
         zc_object_close(o);
         fuse_reply_err(req, ENOMEM);
         return;
     }
-    if (!h->passed)
-        fi->backing_id = 0;
-    else if (zc_object_size(o) <= ADVISE_MAX)
-        posix_fadvise(
-            fd, 0, 0,
-            POSIX_FADV_WILLNEED); /* one request to the disk, while the reply is on its way */
-    /* A node's bytes never change; but the kernel refuses the flag together with passthrough, where
-       it then drops the pages that an earlier open through the daemon left. */
-    fi->keep_cache = !h->passed;
-    fi->noflush = 1;
-    fi->fh = (uint64_t)(uintptr_t)h;
-    atomic_fetch_add_explicit(&f->opens, 1, memory_order_relaxed);
-    if (h->passed)
-        atomic_fetch_add_explicit(&f->opens_passed, 1, memory_order_relaxed);
-    bool passed = h->passed;
-    struct fnode *n = h->n;
-    if (fuse_reply_open(req, fi) ==
-        -ENOENT) { /* the opener was interrupted: no release will come */
-        fnode_close(f, req, n, &h->link, passed);
-        handle_unref(h);
+    if (mode == FNODE_LENT) {
+        h->o = NULL;
+        zc_object_close(o);
     }
+    open_answer(req, h, fi);
+}
+
+/* The way of the second open and all later ones: no path, no disk. False: not on loan. */
+static bool open_lent(fuse_req_t req, uint64_t node, struct fuse_file_info *fi)
+{
+    struct zc_fuse *f = ops_self(req);
+    struct handle *h = calloc(1, sizeof(*h));
+    if (!h)
+        return false;
+    h->f = f;
+    h->passed = true;
+    atomic_init(&h->refs, 1);
+    if (!fnode_open_lent(f, node, &h->link, &h->n, &fi->backing_id)) {
+        free(h);
+        return false;
+    }
+    atomic_fetch_add_explicit(&f->opens_kept, 1, memory_order_relaxed);
+    open_answer(req, h, fi);
+    return true;
 }
 
 static void open_fetched(struct zc_waiter *w, int err)
@@ -426,6 +453,8 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_err(req, EROFS);
         return;
     }
+    if (open_lent(req, ino, fi))
+        return;
     if (!f->openers) {
         fuse_open_waiting(req, ino, fi);
         return;
@@ -442,7 +471,7 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
-    fnode_close(h->f, req, h->n, &h->link, h->passed);
+    fnode_close(h->f, h->n, &h->link, h->passed);
     fuse_reply_err(req, 0);
     handle_unref(h);
 }

@@ -296,6 +296,7 @@ static int dir_enter(struct zc_vfs *v, struct vfs_dir *d)
         }
         d->id = v->dirs_n++;
     }
+    d->serial = ++v->serials;
     v->dirs[d->id] = d;
     atomic_fetch_add(&v->dirs_live, 1);
     return 0;

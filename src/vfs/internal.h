@@ -58,6 +58,7 @@ struct zc_vfs_source {
 
 struct vfs_dir {
     uint32_t id;
+    uint64_t serial; /* numbers are given away again, serials never */
     uint32_t parent;           /* 0 for the root */
     uint32_t parent_index;     /* entry of this directory in its parent */
     struct zc_vfs_source *src; /* NULL: above all sources; its entries are synthetic or sources */
@@ -96,6 +97,7 @@ struct vfs_owner {
 
 struct zc_vfs {
     struct zc_vfs_config cfg;
+    uint64_t serials; /* under lock */
     struct zc_cache *cache;
     struct zc_fetch *fetch;
     int64_t start_ns;

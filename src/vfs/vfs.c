@@ -262,6 +262,21 @@ static int vfs_open(struct zc_vfs *v, uint64_t node, bool quick, struct zc_objec
     return r;
 }
 
+uint64_t zc_vfs_serial(struct zc_vfs *v, uint64_t node)
+{
+    uint32_t index;
+    uint64_t serial = 0;
+    struct vfs_dir *d = node == ZC_NODE_ROOT ? NULL : vfs_dir_holding(v, node, &index);
+    if (!d)
+        return 0;
+    pthread_mutex_lock(&d->lock);
+    if (index < d->n && !(d->entries[index].flags & (VFS_DIR | VFS_GONE)))
+        serial = d->serial;
+    pthread_mutex_unlock(&d->lock);
+    vfs_dir_unpin(v, d);
+    return serial;
+}
+
 int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
 {
     return vfs_open(v, node, false, out);

@@ -182,6 +182,39 @@ def test_free_gives_the_space_back(small_disk, zc, stores, server, tree):
 
 
 @pytest.mark.sanitized
+def test_kept_files_make_room(small_disk, zc, stores, server, tree):
+    """Closed files that the kernel keeps give their space back, whoever asks for it."""
+    folder, _ = tree
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--free-space-ratio", "0", server=server,
+                 point=zc.place()[0], cache=os.path.join(small_disk, "cache"), size="1GiB")
+    empty = available(small_disk)
+    for _ in range(2):
+        m.read("large/ten")
+        m.read("chunk+1")
+        m.read("chunk+1")
+    fuse = m.status()["fuse"]
+    assert fuse["kept_files"] == 2 and fuse["opens_kept"] >= 2
+    zc.ok("free", m.path)
+    assert m.status()["fuse"]["kept_files"] == 0
+    assert empty - available(small_disk) <= MIB, "an open file kept its space"
+    all_right(m, tree)
+    assert m.status()["fuse"]["kept_files"] > 2
+    full = m.status()["cache"]["used_bytes"]
+    assert m.umount().returncode == 0
+
+    # The same readers with room for half of it, and with room for three kept files.
+    for options in (["--cache-size", f"{full // 2 // MIB}MiB"], ["--open-cache-limit", "3"], ["--open-cache-limit", "0"]):
+        m = zc.mount("s3://" + stores.bucket(server, "tree", folder), *options, server=server)
+        for _ in range(3):
+            all_right(m, tree)
+        st = m.status()
+        assert st["cache"]["used_bytes"] <= st["cache"]["capacity_bytes"]
+        if "--open-cache-limit" in options:
+            assert st["fuse"]["kept_files"] == int(options[1])
+        assert m.umount().returncode == 0
+
+
+@pytest.mark.sanitized
 def test_free_leaves_open_files_alone(zc, stores, server, tree):
     folder, _ = tree
     m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
