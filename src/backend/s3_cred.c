@@ -142,7 +142,7 @@ int s3_creds_new(struct s3_provider **providers, size_t n, struct s3_creds **out
 static int cred_ask(struct s3_creds *c, struct s3_keys **keys, struct s3_provider **from,
                     struct zc_error *err)
 {
-    char words[700] = "";
+    char words[780] = "";
     size_t used = 0;
     for (size_t i = 0; i < c->n; i++) {
         struct zc_error why = {0};
@@ -154,7 +154,7 @@ static int cred_ask(struct s3_creds *c, struct s3_keys **keys, struct s3_provide
         if (r != -ENOENT)
             return zc_error_set(err, r, "%s", why.text);
         if (used < sizeof(words)) {
-            int n = snprintf(words + used, sizeof(words) - used, "%s%s: %.170s", used ? "; " : "",
+            int n = snprintf(words + used, sizeof(words) - used, "%s%s: %.160s", used ? "; " : "",
                              c->providers[i]->name, why.text);
             used += n > 0 ? (size_t)n : 0;
         }

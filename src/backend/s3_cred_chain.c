@@ -65,8 +65,7 @@ int s3_from_static(const struct s3_profile *p, const char *profile, const char *
     char source[512];
     const char *id = p->v[S3_SET_KEY_ID], *secret = p->v[S3_SET_SECRET];
     if (!id)
-        return zc_error_set(why, -ENOENT, "profile '%.100s' has no aws_access_key_id in %.250s",
-                            profile, where);
+        return zc_error_set(why, -ENOENT, "no keys of profile '%.50s' in %.250s", profile, where);
     if (!secret)
         return zc_error_set(
             why, -EACCES,
@@ -207,7 +206,7 @@ static int chain_role(struct s3_ctx *x, const char *name, const struct s3_profil
     const char *profile = p->v[S3_SET_SOURCE_PROFILE], *source = p->v[S3_SET_CREDENTIAL_SOURCE];
     struct s3_keys *keys = NULL;
     if (!chain_has_role(p))
-        return zc_error_set(why, -ENOENT, "profile '%.100s' has no role_arn", name);
+        return zc_error_set(why, -ENOENT, "profile '%.50s' has no role_arn", name);
     if (p->v[S3_SET_MFA_SERIAL])
         return zc_error_set(why, -EACCES,
                             "profile '%.100s' needs a code of a device (mfa_serial), which a mount "
@@ -249,10 +248,11 @@ static int link_role(struct link *l, struct s3_keys **out, struct zc_error *why)
     int r = s3_profile_read_both(l->x->profile, &p, why);
     if (r < 0)
         return r;
+    if (!p.found && l->x->named)
+        return zc_error_set(why, -EACCES, "there is no profile '%.100s' in %.300s or %.300s",
+                            l->x->profile, credentials ? credentials : "?", config ? config : "?");
     if (!p.found)
-        return zc_error_set(why, l->x->named ? -EACCES : -ENOENT,
-                            "there is no profile '%.100s' in %.200s or %.200s", l->x->profile,
-                            credentials ? credentials : "?", config ? config : "?");
+        return zc_error_set(why, -ENOENT, "there is no profile '%.50s'", l->x->profile);
     return chain_role(l->x, l->x->profile, &p, NULL, out, why);
 }
 
@@ -277,7 +277,7 @@ static int link_process(struct link *l, struct s3_keys **out, struct zc_error *w
     if (r < 0)
         return r;
     if (!p.v[S3_SET_CREDENTIAL_PROCESS])
-        return zc_error_set(why, -ENOENT, "profile '%.100s' has none", l->x->profile);
+        return zc_error_set(why, -ENOENT, "profile '%.50s' has none", l->x->profile);
     return s3_from_process(l->x, p.v[S3_SET_CREDENTIAL_PROCESS], l->x->profile, out, why);
 }
 
