@@ -20,4 +20,15 @@
 /* POST {"paths": [...]}: one JSON object with what was dropped from the cache. */
 #define ZCACHE_CONTROL_FREE "/v1/free"
 
+/* GET: {"sources": [...]}, the same objects as in the status. */
+#define ZCACHE_CONTROL_SOURCES "/v1/sources"
+
+/* POST {"path": "/a", "source": "s3://b/c", "options": {"region": "x", "requester-pays": true}}:
+   shows another source; the options are those of `zcache mount`, by their names. Answers as above.
+ */
+#define ZCACHE_CONTROL_SOURCE_ADD "/v1/sources/add"
+
+/* POST {"path": "/a", "force": true}: takes it away. Answers as above. */
+#define ZCACHE_CONTROL_SOURCE_REMOVE "/v1/sources/remove"
+
 #endif

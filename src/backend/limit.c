@@ -209,7 +209,10 @@ static void limit_get_done(struct zc_get_req *in, int err)
 
 static int limit_op_probe(struct zc_backend *be, struct zc_error *err)
 {
-    return zc_backend_probe(limit_of(be)->inner, err);
+    struct zc_backend *inner = limit_of(be)->inner;
+    int r = zc_backend_probe(inner, err);
+    be->part_size = inner->part_size; /* it may have seen what it has to do with */
+    return r;
 }
 
 static void limit_op_list(struct zc_backend *be, struct zc_list_req *req)

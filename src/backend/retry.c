@@ -27,6 +27,7 @@
 #include <string.h>
 
 #define RETRY_PROBES 3
+#define RETRY_PROBE_NS (10 * ZC_NS_PER_S) /* no probe begins after that */
 
 enum retry_kind { RETRY_LIST, RETRY_STAT, RETRY_GET };
 
@@ -40,6 +41,8 @@ struct retry {
                          more may outlive the wrapper */
     atomic_uint lane;
     _Atomic uint64_t seed;
+    _Atomic uint64_t failures;     /* changed under the lock, as the rest of the health */
+    struct zc_retry_health health; /* all but the failures */
 };
 
 struct retry_op {
@@ -73,6 +76,8 @@ bool zc_retry_useful(int err)
     return err == -EAGAIN || err == -ETIMEDOUT || err == -ECONNREFUSED || err == -ECONNRESET ||
            err == -EHOSTUNREACH || err == -EBADMSG;
 }
+
+static int retry_op_probe(struct zc_backend *be, struct zc_error *err);
 
 static struct retry *retry_of(struct zc_backend *be)
 {
@@ -134,6 +139,37 @@ static void retry_fail(struct retry_op *op, int err)
         break;
     }
     retry_unref(op);
+}
+
+/* ---- health ---- */
+
+/* An attempt ended. Any answer of the store will do: what there is not, or is refused, is its own
+   affair. */
+static void retry_note(struct retry *r, int err, const struct zc_error *why)
+{
+    bool bad = zc_retry_useful(err);
+    if (!bad && (err == -ECANCELED || atomic_load(&r->failures) == 0))
+        return;
+    pthread_mutex_lock(&r->lock);
+    if (!bad) {
+        atomic_store(&r->failures, 0);
+    } else {
+        if (atomic_fetch_add(&r->failures, 1) == 0)
+            r->health.since_ns = zc_now_ns();
+        snprintf(r->health.text, sizeof(r->health.text), "%.299s",
+                 why && why->text[0] ? why->text : strerror(-err));
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+void zc_retry_get_health(struct zc_backend *be, struct zc_retry_health *out)
+{
+    struct retry *r = retry_of(be);
+    assert(be->ops->probe == retry_op_probe);
+    pthread_mutex_lock(&r->lock);
+    *out = r->health;
+    out->failures = atomic_load(&r->failures);
+    pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- attempts ---- */
@@ -221,6 +257,8 @@ static void retry_ended(struct retry_op *op, int err)
 {
     struct retry *r = op->r;
     int64_t delay;
+    if (op->theirs == 0 && !atomic_load(&op->outer->cancelled))
+        retry_note(r, err, &op->in.base.err);
     if (!retry_again(op, err, &delay)) {
         if (atomic_load(&op->outer->cancelled) && zc_retry_useful(err))
             err = -ECANCELED;
@@ -249,6 +287,7 @@ static void retry_list_done(struct zc_list_req *in, int err, const struct zc_ent
         retry_ended(op, err);
         return;
     }
+    retry_note(op->r, 0, NULL);
     retry_leave(op);
     op->outer_list->done(op->outer_list, 0, entries, n, next_token, skipped);
     retry_unref(op);
@@ -261,6 +300,7 @@ static void retry_stat_done(struct zc_stat_req *in, int err, const struct zc_att
         retry_ended(op, err);
         return;
     }
+    retry_note(op->r, 0, NULL);
     retry_leave(op);
     op->outer_stat->done(op->outer_stat, 0, attr);
     retry_unref(op);
@@ -281,6 +321,7 @@ static void retry_get_done(struct zc_get_req *in, int err)
         retry_ended(op, err);
         return;
     }
+    retry_note(op->r, 0, NULL);
     retry_leave(op);
     op->outer_get->done(op->outer_get, 0);
     retry_unref(op);
@@ -382,8 +423,9 @@ static void retry_op_cancel(struct zc_backend *be, struct zc_req *req)
 static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
 {
     struct retry *r = retry_of(be);
+    int64_t until = zc_now_ns() + RETRY_PROBE_NS;
     int e = -EAGAIN;
-    for (int i = 0; i < RETRY_PROBES && zc_retry_useful(e); i++) {
+    for (int i = 0; i < RETRY_PROBES && zc_retry_useful(e) && zc_now_ns() < until; i++) {
         if (i) {
             struct timespec ts = {.tv_sec = i == 1 ? 0 : 1,
                                   .tv_nsec = i == 1 ? 250 * ZC_NS_PER_MS : 0};
@@ -391,7 +433,9 @@ static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
             atomic_fetch_add_explicit(&be->stats->retries, 1, memory_order_relaxed);
         }
         e = zc_backend_probe(r->inner, err);
+        retry_note(r, e, err);
     }
+    be->part_size = r->inner->part_size; /* it may have seen what it has to do with */
     return e;
 }
 

@@ -22,6 +22,14 @@ struct zc_retry_config {
    what the caller sees. probe() is tried three times within some seconds. */
 int zc_retry_new(struct zc_backend *inner, struct zc_net *net, const struct zc_retry_config *cfg,
                  struct zc_backend **out);
+/* How the source does, by what its last attempts came to. */
+struct zc_retry_health {
+    uint64_t failures; /* attempts that failed since one came through; 0: all is well */
+    int64_t since_ns;  /* zc_now_ns() of the first of them */
+    char text[300];    /* words of the last */
+};
+/* Of what zc_retry_new made. Any thread. */
+void zc_retry_get_health(struct zc_backend *be, struct zc_retry_health *out);
 /* Is this one of the errors above? */
 bool zc_retry_useful(int err);
 

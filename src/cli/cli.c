@@ -9,11 +9,12 @@
 #include <string.h>
 
 const struct zc_command zc_commands[] = {
-    {"mount", "[OPTIONS] SOURCE MOUNTPOINT", "show a source at a mount point",
+    {"mount", "[OPTIONS] SOURCE... MOUNTPOINT", "show sources at a mount point",
      "SOURCE is s3://BUCKET[/PREFIX], hdfs://NAMESERVICE[/PATH], webhdfs://HOST:PORT[/PATH], "
-     "swebhdfs:// or file:///DIR. Returns once the source has answered and the "
-     "mount is there; a daemon "
-     "then serves it until it is unmounted. -o OPT[,OPT=VALUE...] takes the same options as "
+     "swebhdfs:// or file:///DIR. Several are shown below paths of the mount: /PATH=SOURCE "
+     "/PATH=SOURCE..., or in a configuration file (--config). Returns once the sources have "
+     "answered and the mount is there; a daemon then serves it until it is unmounted. -o "
+     "OPT[,OPT=VALUE...] takes the same options as "
      "mount(8) writes them.",
      &zc_mount_table, zc_cmd_mount},
     {"umount", "[OPTIONS] MOUNTPOINT", "unmount, and wait until the cache is dropped",
@@ -30,6 +31,11 @@ const struct zc_command zc_commands[] = {
      zc_cmd_free},
     {"status", "[--json] [MOUNTPOINT]", "show what a mount does and has done",
      "Without MOUNTPOINT: all mounts of zcache.", &zc_status_table, zc_cmd_status},
+    {"source", "add|remove|list ... MOUNTPOINT ...", "change what sources a mount shows",
+     "'source add [OPTIONS] MOUNTPOINT /PATH=SOURCE' shows another source at a path of a running "
+     "mount; it takes the options that 'zcache mount' has for sources. 'source remove [--force] "
+     "MOUNTPOINT /PATH' takes one away. 'source list [--json] MOUNTPOINT' lists them.",
+     &zc_source_cmd_table, zc_cmd_source},
     {NULL},
 };
 

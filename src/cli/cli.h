@@ -6,6 +6,7 @@
 
 #include "cli/opt.h"
 #include "cli/progress.h"
+#include <jansson.h>
 
 #define ZC_EXIT_OK 0
 #define ZC_EXIT_FAIL 1  /* it was tried and did not work */
@@ -33,8 +34,13 @@ int zc_cmd_umount(int argc, char **argv);
 int zc_cmd_warm(int argc, char **argv);
 int zc_cmd_free(int argc, char **argv);
 int zc_cmd_status(int argc, char **argv);
+int zc_cmd_source(int argc, char **argv);
 
-extern const struct zc_opt_table zc_umount_table, zc_warm_table, zc_free_table, zc_status_table;
+extern const struct zc_opt_table zc_umount_table, zc_warm_table, zc_free_table, zc_status_table,
+    zc_source_cmd_table;
+
+/* Lines of `zcache status` for one of its sources. named: with its path, and all figures. */
+void zc_status_source_rows(const json_t *source, bool named);
 
 /* "zcache: words" to stderr. Returns the status it was given. */
 int zc_cli_fail(int status, const char *fmt, ...) ZC_PRINTF(2, 3);

@@ -22,25 +22,18 @@
 
 /* All that the daemon is told, and what of it has to be freed. */
 struct mount_job {
-    struct zc_mount_opts o;
-    struct zc_opt_args args;
-    struct zc_source src;
-    char *point, *cache_dir, *log_dir, *log_file, *ca_bundle;
-    char *hdfs_files[3]; /* --hadoop-conf, --hdfs-keytab, --hdfs-token */
+    struct zc_plan plan;
+    char *point, *cache_dir, *log_dir, *log_file;
     struct zc_daemon_config cfg;
 };
 
 static void mount_job_free(struct mount_job *j)
 {
-    zc_opt_args_free(&j->args);
-    zc_source_free(&j->src);
+    zc_plan_free(&j->plan);
     free(j->point);
     free(j->cache_dir);
     free(j->log_dir);
     free(j->log_file);
-    free(j->ca_bundle);
-    for (size_t i = 0; i < ZC_ARRAY_SIZE(j->hdfs_files); i++)
-        free(j->hdfs_files[i]);
 }
 
 /* ------------------------------------------------------------------ preparing */
@@ -48,7 +41,7 @@ static void mount_job_free(struct mount_job *j)
 static int mount_log_file(struct mount_job *j, struct zc_error *err)
 {
     struct stat st;
-    int r = zc_place_absolute(j->o.log_directory, &j->log_dir, err);
+    int r = zc_place_absolute(j->plan.o.log_directory, &j->log_dir, err);
     if (r < 0)
         return r;
     if (stat(j->log_dir, &st) < 0 || !S_ISDIR(st.st_mode))
@@ -63,19 +56,6 @@ static int mount_log_file(struct mount_job *j, struct zc_error *err)
         if (*s == '/' || (unsigned char)*s < 0x20)
             *s = '-';
     }
-    return 0;
-}
-
-static int mount_source_dir(struct mount_job *j, struct zc_error *err)
-{
-    struct stat st;
-    char *real = realpath(j->src.path, NULL);
-    if (!real)
-        return zc_error_set(err, -errno, "source '%s': %s", j->src.path, strerror(errno));
-    free(j->src.path);
-    j->src.path = real;
-    if (stat(real, &st) == 0 && !S_ISDIR(st.st_mode))
-        return zc_error_set(err, -ENOTDIR, "source '%s' is not a directory", real);
     return 0;
 }
 
@@ -97,69 +77,43 @@ static int mount_allow_other(struct zc_error *err)
                                   "line user_allow_other");
 }
 
-/* The daemon works from another folder. */
-static int mount_hdfs_files(struct mount_job *j, struct zc_error *err)
-{
-    const struct {
-        const char *name, **at;
-    } files[] = {
-        {"hadoop-conf", &j->o.hadoop_conf},
-        {"hdfs-keytab", &j->o.hdfs_keytab},
-        {"hdfs-token", &j->o.hdfs_token},
-    };
-    for (size_t i = 0; i < ZC_ARRAY_SIZE(files); i++) {
-        if (!*files[i].at)
-            continue;
-        j->hdfs_files[i] = realpath(*files[i].at, NULL);
-        if (!j->hdfs_files[i] || access(j->hdfs_files[i], R_OK) < 0)
-            return zc_error_set(err, -errno, "--%s '%s': %s", files[i].name, *files[i].at,
-                                strerror(errno));
-        *files[i].at = j->hdfs_files[i];
-    }
-    return 0;
-}
-
 /* What can fail although the call was understood. */
 static int mount_prepare(struct mount_job *j, const char *point, struct zc_error *err)
 {
+    const struct zc_mount_opts *o = &j->plan.o;
     int r = zc_target_point(point, &j->point, err);
     if (r < 0)
         return r;
     r = zc_place_check(j->point, err);
-    if (r == 0 && j->o.allow_other)
+    if (r == 0 && o->allow_other)
         r = mount_allow_other(err);
     if (r < 0)
         return r;
-    if (j->src.scheme == ZC_SCHEME_FILE && (r = mount_source_dir(j, err)) < 0)
-        return r;
-    r = j->o.cache_dir ? zc_place_absolute(j->o.cache_dir, &j->cache_dir, err)
-                       : zc_place_cache_default(&j->cache_dir, err);
+    r = o->cache_dir ? zc_place_absolute(o->cache_dir, &j->cache_dir, err)
+                     : zc_place_cache_default(&j->cache_dir, err);
     if (r < 0)
         return r;
-    if (j->o.log_directory && (r = mount_log_file(j, err)) < 0)
+    if (o->log_directory && (r = mount_log_file(j, err)) < 0)
         return r;
-    if (j->o.ca_bundle) {
-        j->ca_bundle = realpath(j->o.ca_bundle, NULL);
-        if (!j->ca_bundle || access(j->ca_bundle, R_OK) < 0)
-            return zc_error_set(err, -errno, "--ca-bundle '%s': %s", j->o.ca_bundle,
-                                strerror(errno));
-        j->o.ca_bundle = j->ca_bundle;
+    for (size_t i = 0; i < j->plan.n && r == 0; i++) {
+        struct zc_plan_source *s = j->plan.s[i];
+        r = zc_plan_source_resolve(s, err); /* the daemon works from another folder */
+        if (r == 0)
+            r = zc_place_overlap(j->point, j->cache_dir, s->src.path, j->log_dir, err);
+        if (r < 0 && *s->at)
+            zc_error_prefix(err, "/%.300s", s->at);
     }
-    r = mount_hdfs_files(j, err);
     if (r < 0)
         return r;
-    r = zc_place_overlap(j->point, j->cache_dir, j->src.path, j->log_dir, err);
-    if (r < 0)
-        return r;
-    zc_log_set_level((enum zc_log_level)j->o.log_level);
+    zc_log_set_level((enum zc_log_level)o->log_level);
     j->cfg = (struct zc_daemon_config){
-        .o = &j->o, .src = &j->src, .mountpoint = j->point, .cache_dir = j->cache_dir};
+        .plan = &j->plan, .mountpoint = j->point, .cache_dir = j->cache_dir};
     return 0;
 }
 
 static int mount_open_log(struct mount_job *j, struct zc_error *err)
 {
-    if (!j->log_file && j->o.foreground)
+    if (!j->log_file && j->plan.o.foreground)
         return 0;
     int r = zc_log_open(j->log_file);
     return r < 0 ? zc_error_set(err, r, "cannot write the log '%s': %s", j->log_file, strerror(-r))
@@ -297,7 +251,7 @@ static int mount_run(struct mount_job *j, const char *point)
     struct zc_error err = {0};
     if (mount_prepare(j, point, &err) < 0)
         return zc_cli_fail(ZC_EXIT_FAIL, "%s", err.text);
-    if (!j->o.foreground)
+    if (!j->plan.o.foreground)
         return mount_fork(j);
     int r = mount_open_log(j, &err);
     if (r == 0)
@@ -308,15 +262,25 @@ static int mount_run(struct mount_job *j, const char *point)
 
 /* ------------------------------------------------------------------ the two ways to call it */
 
-static int mount_understand(struct mount_job *j, const char *source, struct zc_error *err)
+/* The words are SOURCE, or /PATH=SOURCE of each. */
+static int mount_understand(struct mount_job *j, char *const *words, size_t n, struct zc_error *err)
 {
-    int r = zc_source_parse(source, &j->src, err);
-    return r < 0 ? r : zc_mount_opts_finish(&j->o, &j->args, &j->src, geteuid(), err);
+    int r = 0;
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = zc_plan_add_word(&j->plan, words[i], err);
+    if (r == 0 && j->plan.o.config)
+        r = zc_plan_read(&j->plan, j->plan.o.config, err);
+    if (r == 0 && j->plan.n == 0)
+        r = zc_error_set(
+            err, -EINVAL,
+            "mount takes a SOURCE (or several as /PATH=SOURCE, or --config FILE) and a "
+            "MOUNTPOINT");
+    return r < 0 ? r : zc_plan_finish(&j->plan, geteuid(), err);
 }
 
 static void mount_note_rw(const struct mount_job *j)
 {
-    if (j->args.rw)
+    if (j->plan.args.rw)
         fputs("zcache: note: this version does not write; mounted read-only\n", stderr);
 }
 
@@ -326,22 +290,25 @@ int zc_cmd_mount(int argc, char **argv)
     struct zc_error err = {0};
     int status;
 
-    zc_mount_opts_init(&j.o);
-    if (zc_opt_parse(zc_mount_table, true, argc, argv, &j.o, &j.args, &err) < 0) {
+    zc_plan_init(&j.plan);
+    struct zc_opt_args *args = &j.plan.args;
+    if (zc_opt_parse(zc_mount_table, true, argc, argv, &j.plan.o, args, &err) < 0) {
         status = zc_cli_usage("mount", &err);
-    } else if (j.args.help) {
+    } else if (args->help) {
         status = zc_cli_help("mount");
-    } else if (j.args.n_pos != 2) {
-        zc_error_set(&err, -EINVAL, "mount takes a SOURCE and a MOUNTPOINT, %zu given",
-                     j.args.n_pos);
+    } else if (args->n_pos < (j.plan.o.config ? 1 : 2)) {
+        zc_error_set(&err, -EINVAL,
+                     "mount takes a SOURCE (or several as /PATH=SOURCE, or --config FILE) and a "
+                     "MOUNTPOINT, %zu given",
+                     args->n_pos);
         status = zc_cli_usage("mount", &err);
-    } else if (j.args.rw) {
+    } else if (args->rw) {
         zc_error_set(&err, -EINVAL, "-o rw: this version mounts read-only");
         status = zc_cli_usage("mount", &err);
-    } else if (mount_understand(&j, j.args.pos[0], &err) < 0) {
+    } else if (mount_understand(&j, args->pos, args->n_pos - 1, &err) < 0) {
         status = zc_cli_usage("mount", &err);
     } else {
-        status = mount_run(&j, j.args.pos[1]);
+        status = mount_run(&j, args->pos[args->n_pos - 1]);
     }
     mount_job_free(&j);
     return status;
@@ -353,47 +320,60 @@ static bool mount_helper_flags(const char *a)
     return a[0] == '-' && a[1] && strspn(a + 1, "sfnv") == strlen(a + 1);
 }
 
+/* With a configuration file, fstab's first field says nothing; it must be some word, though. */
+static int mount_helper_understand(struct mount_job *j, char *source, struct zc_error *err)
+{
+    bool none = strcmp(source, "none") == 0 || strcmp(source, "zcache") == 0;
+    if (j->plan.o.config && !none)
+        return zc_error_set(err, -EINVAL,
+                            "'%.200s' and -o config name sources both: write 'none' in place of "
+                            "the first",
+                            source);
+    return mount_understand(j, &source, j->plan.o.config ? 0 : 1, err);
+}
+
 /* mount(8) says "rw" unless it was told "ro", also for "defaults"; so it is noted and not refused.
  */
 int zc_cmd_mount_helper(int argc, char **argv)
 {
     struct mount_job j = {0};
     struct zc_error err = {0};
-    const char *pos[2] = {NULL, NULL};
+    char *pos[2] = {NULL, NULL};
     size_t n_pos = 0;
     bool sloppy = false, fake = false;
     int status, r = 0;
 
-    zc_mount_opts_init(&j.o);
+    zc_plan_init(&j.plan);
+    struct zc_opt_args *args = &j.plan.args;
     /* -s counts wherever it stands. */
     for (int i = 1; i < argc; i++)
         sloppy |= mount_helper_flags(argv[i]) && strchr(argv[i], 's');
     for (int i = 1; i < argc && r == 0; i++) {
-        const char *a = argv[i];
+        char *a = argv[i];
         bool has_value = i + 1 < argc;
         if (a[0] != '-' && n_pos < 2)
             pos[n_pos++] = a;
         else if (strcmp(a, "-o") == 0 && has_value)
-            r = zc_opt_parse_o(zc_mount_table, argv[++i], sloppy, &j.o, &j.args, &err);
+            r = zc_opt_parse_o(zc_mount_table, argv[++i], sloppy, &j.plan.o, args, &err);
         else if (strcmp(a, "-t") == 0 && has_value)
             i++;
         else if (mount_helper_flags(a))
             fake |= strchr(a, 'f') != NULL;
         else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
-            j.args.help = true;
+            args->help = true;
         else
             r = zc_error_set(&err, -EINVAL,
                              "mount.zcache: '%s' is not understood; it is called by mount(8)", a);
     }
-    if (j.args.help) {
+    if (args->help) {
         puts("Usage: mount.zcache SOURCE MOUNTPOINT [-sfnv] [-o OPTION[,OPTION=VALUE...]]\n"
              "Called by mount(8) for file systems of type zcache. The options are those of 'zcache "
-             "mount --help'.");
+             "mount --help'; with config=FILE the SOURCE is 'none'.");
         status = ZC_EXIT_OK;
     } else if (r == 0 && n_pos != 2) {
         zc_error_set(&err, -EINVAL, "mount.zcache takes a source and a mount point");
         status = zc_cli_usage("mount", &err);
-    } else if (r < 0 || mount_understand(&j, pos[0], &err) < 0) {
+    } else if (r < 0 || mount_helper_understand(&j, pos[0], &err) < 0) {
         status = zc_cli_usage("mount", &err);
     } else if (fake) {
         status = ZC_EXIT_OK;

@@ -74,13 +74,51 @@ static void status_cache_rows(const json_t *v)
         printf(ROW "was damaged at start, and made anew\n", "index");
 }
 
+/* One source that takes all of the mount. */
+static bool status_is_single(const json_t *sources)
+{
+    return json_array_size(sources) == 1 &&
+           strcmp(text(json_array_get(sources, 0), "path"), "/") == 0;
+}
+
+void zc_status_source_rows(const json_t *s, bool named)
+{
+    char a[32], b[32], c[32], d[32];
+    const json_t *health = json_object_get(s, "health");
+    uint64_t hits = num(s, "fetch", "hits"), misses = num(s, "fetch", "misses");
+    if (named)
+        printf(ROW "%s\n", text(s, "path"), text(s, "source"));
+    if (named && json_is_true(json_object_get(health, "ok")))
+        printf(ROW "healthy\n", "");
+    else if (!json_is_true(json_object_get(health, "ok")))
+        printf(ROW "not answering for %s, %s failures: %s\n", named ? "" : "health",
+               zc_format_time((uint64_t)json_real_value(json_object_get(health, "since_s")), a,
+                              sizeof(a)),
+               COUNT(s, "health", "failures", b), text(health, "error"));
+    if (!named)
+        return;
+    printf(ROW "%s received; requests: %s get, %s list, %s head, %s other\n", "",
+           SIZE(s, "backend", "bytes", a), COUNT(s, "backend", "gets", b),
+           COUNT(s, "backend", "lists", c), COUNT(s, "backend", "heads", d),
+           zc_format_count(num(s, "backend", "others"), (char[32]){0}, 32));
+    printf(ROW "%s retries, %s errors, %s in flight; ", "", COUNT(s, "backend", "retries", a),
+           COUNT(s, "backend", "errors", b), COUNT(s, "backend", "in_flight", c));
+    printf("%s hits, %s misses, %s files open\n", zc_format_count(hits, a, sizeof(a)),
+           zc_format_count(misses, b, sizeof(b)), COUNT(s, "fetch", "open", c));
+}
+
 static void status_print(const json_t *v)
 {
     char a[32], b[32], c[32], d[32];
     double up = json_real_value(json_object_get(v, "uptime_s"));
     const json_t *cpu = json_object_get(v, "cpu");
 
-    printf("%s at %s\n", text(v, "source"), text(v, "mountpoint"));
+    const json_t *sources = json_object_get(v, "sources");
+    bool several = json_is_array(sources) && !status_is_single(sources);
+    if (several)
+        printf("%zu sources at %s\n", json_array_size(sources), text(v, "mountpoint"));
+    else
+        printf("%s at %s\n", text(v, "source"), text(v, "mountpoint"));
     printf(ROW "zcache %s, process %d, up %s\n", "daemon", text(v, "version"),
            (int)json_integer_value(json_object_get(v, "pid")),
            zc_format_time((uint64_t)up, a, sizeof(a)));
@@ -106,6 +144,9 @@ static void status_print(const json_t *v)
     printf(ROW "%.2f s user, %.2f s system\n", "cpu",
            json_real_value(json_object_get(cpu, "user_s")),
            json_real_value(json_object_get(cpu, "system_s")));
+    size_t i;
+    json_t *s;
+    json_array_foreach(sources, i, s) zc_status_source_rows(s, several);
 }
 
 /* ------------------------------------------------------------------ asking */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Assembly: net -> source -> limit -> retry -> cache -> fetch -> vfs -> fuse -> control socket. The
- * source is asked before the cache is touched, so that a wrong key or bucket costs nothing. Taking
- * apart goes the other way round, after work in flight was told to fail: nothing that waits for a
- * store may hold an unmount up.
+ * Assembly: sources (daemon_source.c) -> cache -> fetch -> vfs -> fuse -> control socket. Sources
+ * are asked before the cache is touched, so that a wrong key or bucket costs nothing. Taking apart
+ * goes the other way round, after work in flight was told to fail: nothing that waits for a store
+ * may hold an unmount up.
  *
  * Signals are blocked in every thread and taken by one that waits for them, so that no code here
  * has to be async-signal-safe. Until the cache is opened there is nothing to undo, and a signal
@@ -11,9 +11,7 @@
  */
 #include "cli/daemon_int.h"
 
-#include "backend/dir.h"
-#include "backend/s3.h"
-#include "backend/wrap.h"
+#include "base/buf.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -98,79 +96,50 @@ static void daemon_signals_end(struct zc_daemon *d)
 
 /* ------------------------------------------------------------------ assembly */
 
-static int daemon_source(struct zc_daemon *d, struct zc_error *err)
+/* What df and mount(8) show, and status. */
+static int daemon_name(struct zc_daemon *d, struct zc_error *err)
 {
-    const struct zc_mount_opts *o = d->cfg->o;
-    const struct zc_source *src = d->cfg->src;
-    struct zc_backend *b = NULL, *outer = NULL;
-    int r;
-
-    if (src->scheme == ZC_SCHEME_S3) {
-        struct zc_s3_config s3 = {
-            .bucket = src->bucket,
-            .prefix = src->prefix,
-            .endpoint_url = o->endpoint_url,
-            .region = o->region,
-            .profile = o->profile,
-            .ca_bundle = o->ca_bundle,
-            .expected_bucket_owner = o->expected_bucket_owner,
-            .force_path_style = o->force_path_style,
-            .no_sign_request = o->no_sign_request,
-            .requester_pays = o->requester_pays,
-            .no_verify_ssl = o->no_verify_ssl,
-        };
-        r = zc_s3_new(d->net, &s3, &b, err);
-    } else if (zc_scheme_is_hdfs(src->scheme)) {
-        r = zc_daemon_hdfs(d->net, src, o, &b, err);
-    } else {
-        struct zc_dir_config dir = {.path = src->path};
-        r = zc_dirsrc_new(&dir, &b, err);
+    const struct zc_plan *p = d->cfg->plan;
+    zc_autobuf struct zc_buf b = {0};
+    for (size_t i = 0; i < p->n; i++) {
+        if (*p->s[i]->at)
+            zc_buf_addf(&b, "%s/%s=", i ? " " : "", p->s[i]->at);
+        struct zc_daemon_source *s = d->opened[i];
+        zc_buf_adds(&b, s->be->url);
     }
-    if (r < 0)
-        return r;
-    d->backend = b;
-
-    /* NameNodes may take their time to change over: there the deadline alone ends it. */
-    unsigned attempts = src->scheme == ZC_SCHEME_S3      ? zc_s3_max_attempts(b)
-                        : zc_scheme_is_hdfs(src->scheme) ? 1000
-                                                         : 0;
-    r = zc_limit_new(b, (unsigned)o->max_connections, &outer);
-    if (r == 0) {
-        d->backend = b = outer;
-        struct zc_retry_config retry = {.attempts = attempts, .deadline_ns = o->read_timeout};
-        r = zc_retry_new(b, d->net, &retry, &outer);
-    }
-    if (r < 0)
-        return zc_error_set(err, r, "cannot set up the source: %s", strerror(-r));
-    d->backend = outer;
-    return zc_backend_probe(d->backend, err);
+    d->name = zc_buf_steal(&b);
+    return d->name ? 0 : zc_error_set(err, -ENOMEM, "no memory");
 }
 
-static int daemon_identity(struct zc_daemon *d, struct zc_error *err)
+static int daemon_open_sources(struct zc_daemon *d, struct zc_error *err)
 {
-    const struct zc_mount_opts *o = d->cfg->o;
-    const char *at = o->endpoint_url, *profile = o->profile;
-    if (d->cfg->src->scheme == ZC_SCHEME_S3) {
-        /* Buckets of one name at two services are two sources; a profile may name a service. */
-        at = at ? at : getenv("AWS_ENDPOINT_URL_S3");
-        at = at ? at : getenv("AWS_ENDPOINT_URL");
-        profile = profile ? profile : getenv("AWS_PROFILE");
-    }
-    if (asprintf(&d->identity, "%s%s%s%s%s", d->backend->url, at ? " at " : "", at ? at : "",
-                 !at && profile ? " of " : "", !at && profile ? profile : "") < 0)
+    const struct zc_plan *p = d->cfg->plan;
+    d->opened = calloc(p->n, sizeof(*d->opened));
+    if (!d->opened)
         return zc_error_set(err, -ENOMEM, "no memory");
-    return 0;
+    for (size_t i = 0; i < p->n; i++) {
+        int r = zc_daemon_source_open(p->s[i], &d->opened[i], err);
+        if (r < 0)
+            return r;
+    }
+    return daemon_name(d, err);
 }
 
 static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
 {
-    const struct zc_mount_opts *o = d->cfg->o;
-    int r = daemon_identity(d, err);
-    if (r < 0)
-        return r;
+    const struct zc_mount_opts *o = &d->cfg->plan->o;
+    zc_autofree char *identity = NULL;
+    /* Several sources come and go, and their paths change; the mount point remains. */
+    const char *name = o->cache_name ? o->cache_name : d->cfg->mountpoint;
+    if (!o->cache_name && zc_plan_is_single(d->cfg->plan))
+        identity = strdup(d->opened[0]->identity);
+    else if (asprintf(&identity, "%s %s", o->cache_name ? "named" : "sources at", name) < 0)
+        identity = NULL;
+    if (!identity)
+        return zc_error_set(err, -ENOMEM, "no memory");
     struct zc_cache_config cache = {
         .dir = d->cfg->cache_dir,
-        .identity = d->identity,
+        .identity = identity,
         .size = o->cache_size,
         .free_ratio = o->free_space_ratio,
         .chunk_size = o->chunk_size,
@@ -181,9 +150,25 @@ static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
     return zc_cache_open(&cache, &d->cache, err);
 }
 
+static int daemon_vfs(struct zc_daemon *d, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = &d->cfg->plan->o;
+    struct zc_vfs_config vfs = {
+        .uid = o->uid, .gid = o->gid, .dir_mode = o->dir_mode, .keep_listings = o->keep_cache};
+    int r = zc_vfs_new(&vfs, d->cache, d->fetch, &d->vfs);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start the file system: %s", strerror(-r));
+    for (size_t i = 0; i < d->cfg->plan->n && r == 0; i++) {
+        r = zc_daemon_source_show(d, d->opened[i], err);
+        if (r == 0)
+            d->opened[i] = NULL; /* the list has it now */
+    }
+    return r;
+}
+
 static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
 {
-    const struct zc_mount_opts *o = d->cfg->o;
+    const struct zc_mount_opts *o = &d->cfg->plan->o;
     /* A quarter each for bytes in flight that the cache has no room for and for the kernel's
        requests; the rest is for directories, connections and the heap's waste. */
     struct zc_fetch_config fetch = {
@@ -194,30 +179,13 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
     int r = zc_fetch_new(&fetch, d->cache, &d->fetch);
     if (r < 0)
         return zc_error_set(err, r, "cannot start fetching: %s", strerror(-r));
-
-    struct zc_vfs_config vfs = {
-        .uid = o->uid, .gid = o->gid, .dir_mode = o->dir_mode, .keep_listings = o->keep_cache};
-    r = zc_vfs_new(&vfs, d->cache, d->fetch, &d->vfs);
-    if (r < 0)
-        return zc_error_set(err, r, "cannot start the file system: %s", strerror(-r));
-    struct zc_vfs_source_config source = {
-        .at = "",
-        .be = d->backend,
-        .identity = d->identity,
-        .ttl_ns = o->metadata_ttl,
-        .negative_ttl_ns = o->negative_metadata_ttl,
-        .uid = o->uid,
-        .gid = o->gid,
-        .file_mode = o->file_mode,
-        .dir_mode = o->dir_mode,
-    };
-    r = zc_vfs_source_add(d->vfs, &source, &d->source, err);
+    r = daemon_vfs(d, err);
     if (r < 0)
         return r;
 
     struct zc_fuse_config fuse = {
         .mountpoint = d->cfg->mountpoint,
-        .fsname = d->backend->url,
+        .fsname = zc_plan_is_single(d->cfg->plan) ? d->name : "zcache",
         .allow_other = o->allow_other,
         .passthrough = (enum zc_toggle)o->passthrough,
         .io_uring = (enum zc_toggle)o->io_uring,
@@ -251,23 +219,21 @@ static void daemon_teardown(struct zc_daemon *d)
         zc_fetch_free(d->fetch);
     if (d->cache)
         zc_cache_close(d->cache);
-    if (d->backend)
-        zc_backend_free(d->backend);
-    if (d->net)
-        zc_net_free(d->net);
-    free(d->identity);
+    struct zc_list *it;
+    while ((it = zc_list_pop_front(&d->sources)))
+        zc_daemon_source_close(zc_list_entry(it, struct zc_daemon_source, link));
+    for (size_t i = 0; d->opened && i < d->cfg->plan->n; i++)
+        zc_daemon_source_close(d->opened[i]);
+    free(d->opened);
+    free(d->name);
 }
 
 static int daemon_start(struct zc_daemon *d, struct zc_error *err)
 {
-    struct zc_net_config net = {.connections = (unsigned)d->cfg->o->max_connections};
     int r = daemon_signals_start(d, err);
     if (r < 0)
         return r;
-    r = zc_net_new(&net, &d->net);
-    if (r < 0)
-        return zc_error_set(err, r, "cannot start the network: %s", strerror(-r));
-    r = daemon_source(d, err);
+    r = daemon_open_sources(d, err);
     if (r < 0)
         return r;
     pthread_mutex_lock(&d->lock);
@@ -284,6 +250,8 @@ int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), 
 {
     struct zc_daemon d = {.cfg = cfg, .started_ns = zc_now_ns(), .nothing_to_undo = true};
     pthread_mutex_init(&d.lock, NULL);
+    pthread_mutex_init(&d.sources_lock, NULL);
+    zc_list_init(&d.sources);
     daemon_process();
 
     int r = daemon_start(&d, err);
@@ -298,11 +266,11 @@ int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), 
     if (r == 0 && ready(user) != 0)
         r = zc_error_set(err, -EPIPE, "the command that mounts is gone");
     if (r == 0) {
-        zc_info("%s is mounted at %s", d.backend->url, cfg->mountpoint);
+        zc_info("%s is mounted at %s", d.name, cfg->mountpoint);
         r = zc_fuse_loop(d.fuse);
         if (r < 0)
             zc_error_set(err, r, "serving the mount failed: %s", strerror(-r));
-        zc_info("%s at %s: unmounting", d.backend->url, cfg->mountpoint);
+        zc_info("%s at %s: unmounting", d.name, cfg->mountpoint);
     }
     pthread_mutex_lock(&d.lock);
     d.exit_fuse = NULL;
@@ -310,5 +278,6 @@ int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), 
     daemon_teardown(&d);
     daemon_signals_end(&d);
     pthread_mutex_destroy(&d.lock);
+    pthread_mutex_destroy(&d.sources_lock);
     return r;
 }

@@ -3,18 +3,16 @@
 #ifndef ZC_CLI_DAEMON_H
 #define ZC_CLI_DAEMON_H
 
-#include "cli/mountopts.h"
-#include "cli/source.h"
+#include "cli/plan.h"
 
 struct zc_daemon_config {
-    const struct zc_mount_opts *o;
-    const struct zc_source *src;
-    const char *mountpoint; /* absolute, resolved */
-    const char *cache_dir;  /* absolute */
+    const struct zc_plan *plan; /* finished and resolved */
+    const char *mountpoint;     /* absolute, resolved */
+    const char *cache_dir;      /* absolute */
 };
 
 /* Serves until unmounted or told to end by SIGTERM or SIGINT. Must be called in the process that is
-   to serve, while it has one thread. ready() is called once the source has answered and the mount
+   to serve, while it has one thread. ready() is called once the sources have answered and the mount
    is there; what it returns other than 0 ends the daemon. 0 after a clean end; else negative errno,
    with words, everything taken apart again. */
 int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), void *user,

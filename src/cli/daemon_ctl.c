@@ -4,6 +4,8 @@
 #include "cli/daemon_int.h"
 #include "http/ctl_body.h"
 
+#include "backend/wrap.h"
+#include "base/at.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -56,7 +58,7 @@ static json_t *status_cache(struct zc_daemon *d)
                      "evictions", N(s.evictions), "evicted_bytes", N(s.evicted_bytes),
                      "disk_errors", N(s.disk_errors), "checked_chunks", N(s.checked_chunks),
                      "bad_chunks", N(s.bad_chunks), "duplicate_chunks", N(s.duplicates), "bypassed",
-                     s.bypassed, "rebuilt", s.rebuilt, "keep", d->cfg->o->keep_cache);
+                     s.bypassed, "rebuilt", s.rebuilt, "keep", d->cfg->plan->o.keep_cache);
 }
 
 static json_t *status_fetch(struct zc_daemon *d)
@@ -76,13 +78,25 @@ static json_t *status_vfs(struct zc_daemon *d)
                      N(s.lookups), "listings", N(s.listings), "hidden", N(s.hidden));
 }
 
+/* Requests and bytes of all sources together; those that were removed are not in it. */
 static json_t *status_backend(struct zc_daemon *d)
 {
-    struct zc_backend_stats *s = d->backend->stats;
+    uint64_t sum[8] = {0};
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_for_each (it, &d->sources) {
+        struct zc_backend_stats *s = zc_list_entry(it, struct zc_daemon_source, link)->be->stats;
+        const uint64_t one[8] = {s->gets,    s->lists,  s->heads, s->others,
+                                 s->retries, s->errors, s->bytes, s->in_flight};
+        for (size_t i = 0; i < ZC_ARRAY_SIZE(sum); i++)
+            sum[i] += one[i];
+    }
+    pthread_mutex_unlock(&d->sources_lock);
+    const struct zc_plan *p = d->cfg->plan;
     return json_pack("{s:s s:I s:I s:I s:I s:I s:I s:I s:I}", "kind",
-                     zc_scheme_name(d->cfg->src->scheme), "gets", N(s->gets), "lists", N(s->lists),
-                     "heads", N(s->heads), "others", N(s->others), "retries", N(s->retries),
-                     "errors", N(s->errors), "bytes", N(s->bytes), "in_flight", N(s->in_flight));
+                     zc_plan_is_single(p) ? zc_scheme_name(p->s[0]->src.scheme) : "several", "gets",
+                     N(sum[0]), "lists", N(sum[1]), "heads", N(sum[2]), "others", N(sum[3]),
+                     "retries", N(sum[4]), "errors", N(sum[5]), "bytes", N(sum[6]), "in_flight",
+                     N(sum[7]));
 }
 
 static json_t *status_option(const struct zc_opt *t, const void *at)
@@ -120,25 +134,99 @@ static json_t *status_option(const struct zc_opt *t, const void *at)
     return NULL;
 }
 
-/* Every option that has a value, by its own name: sizes in bytes, times in seconds. */
+/* Every option of the table that has a value, by its own name: sizes in bytes, times in seconds. */
+static json_t *status_table(struct zc_opt_table t, const struct zc_mount_opts *o)
+{
+    json_t *all = json_object();
+    for (size_t i = 0; i < t.n; i++) {
+        json_t *v = status_option(&t.opts[i], (const char *)o + t.opts[i].offset);
+        if (v)
+            json_object_set_new(all, t.opts[i].name, v);
+    }
+    return all;
+}
+
 static json_t *status_options(struct zc_daemon *d)
 {
     static const char *const toggles[] = {[ZC_AUTO] = "auto", [ZC_ON] = "on", [ZC_OFF] = "off"};
     static const char *const levels[] = {"error", "warn", "info", "debug"};
-    const struct zc_mount_opts *o = d->cfg->o;
-    json_t *all = json_object();
-    for (size_t i = 0; i < zc_mount_table.n; i++) {
-        const struct zc_opt *t = &zc_mount_table.opts[i];
-        json_t *v = status_option(t, (const char *)o + t->offset);
-        if (v)
-            json_object_set_new(all, t->name, v);
+    const struct zc_plan *p = d->cfg->plan;
+    json_t *all = status_table(zc_mount_table, &p->o);
+    if (zc_plan_is_single(p)) {
+        json_t *own = status_table(zc_source_table, &p->s[0]->o);
+        json_object_update(all, own);
+        json_decref(own);
     }
-    json_object_set_new(all, "passthrough", json_string(toggles[o->passthrough]));
-    json_object_set_new(all, "io-uring", json_string(toggles[o->io_uring]));
-    json_object_set_new(all, "log-level", json_string(levels[o->log_level]));
+    json_object_set_new(all, "passthrough", json_string(toggles[p->o.passthrough]));
+    json_object_set_new(all, "io-uring", json_string(toggles[p->o.io_uring]));
+    json_object_set_new(all, "log-level", json_string(levels[p->o.log_level]));
     json_object_set_new(all, "cache-dir", zc_ctl_text(d->cfg->cache_dir));
     json_object_set_new(all, "read-only", json_true());
     return all;
+}
+
+/* ------------------------------------------------------------------ sources */
+
+static json_t *status_source(const struct zc_daemon_source *s)
+{
+    const struct zc_backend_stats *b = s->be->stats;
+    struct zc_vfs_source_stats v;
+    struct zc_retry_health h;
+    char at[ZC_AT_MAX + 2];
+    zc_vfs_source_get_stats(s->vfs, &v);
+    zc_retry_get_health(s->be, &h);
+    snprintf(at, sizeof(at), "/%s", s->plan->at);
+    json_t *health = json_pack("{s:b s:I}", "ok", h.failures == 0, "failures", N(h.failures));
+    if (health && h.failures) {
+        json_object_set_new(health, "since_s", json_real((double)(zc_now_ns() - h.since_ns) / 1e9));
+        json_object_set_new(health, "error", zc_ctl_text(h.text));
+    }
+    return json_pack(
+        "{s:o s:o s:s s:f s:o s:{s:I s:I s:I s:I s:I s:I s:I s:I} s:{s:I s:I s:I s:I s:I} s:o}",
+        "path", zc_ctl_text(at), "source", zc_ctl_text(s->be->url), "kind",
+        zc_scheme_name(s->plan->src.scheme), "uptime_s", (double)(zc_now_ns() - s->since_ns) / 1e9,
+        "health", health, "backend", "gets", N(b->gets), "lists", N(b->lists), "heads", N(b->heads),
+        "others", N(b->others), "retries", N(b->retries), "errors", N(b->errors), "bytes",
+        N(b->bytes), "in_flight", N(b->in_flight), "fetch", "hits", N(v.fetch.hits), "misses",
+        N(v.fetch.misses), "store_bytes", N(v.fetch.bytes_store), "open", N(v.fetch.open),
+        "listings", N(v.listings), "options", status_table(zc_source_table, &s->plan->o));
+}
+
+static json_t *status_sources(struct zc_daemon *d)
+{
+    json_t *list = json_array();
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_for_each (it, &d->sources)
+        json_array_append_new(list,
+                              status_source(zc_list_entry(it, struct zc_daemon_source, link)));
+    pthread_mutex_unlock(&d->sources_lock);
+    return list;
+}
+
+static json_t *ctl_source_list(void *user)
+{
+    return json_pack("{s:o}", "sources", status_sources(user));
+}
+
+static int ctl_source_add(void *user, const struct zc_ctl_source *req, struct zc_error *err)
+{
+    struct zc_plan_source *s;
+    int r = zc_plan_source_new(req->path, req->source, &s, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < req->n && r == 0; i++)
+        r = zc_opt_set(zc_source_table, req->options[i].name, req->options[i].value, &s->o,
+                       &s->args, err);
+    if (r < 0) {
+        zc_plan_source_free(s);
+        return r;
+    }
+    return zc_daemon_source_add(user, s, err);
+}
+
+static int ctl_source_remove(void *user, const struct zc_ctl_source *req, struct zc_error *err)
+{
+    return zc_daemon_source_remove(user, req->path, req->force, err);
 }
 
 static json_t *ctl_status(void *user)
@@ -146,17 +234,18 @@ static json_t *ctl_status(void *user)
     struct zc_daemon *d = user;
     struct zc_fuse_stats s = {0};
     zc_fuse_get_stats(d->fuse, &s);
-    return json_pack(
-        "{s:s s:i s:o s:o s:f s:b s:s s:s s:o s:o s:o s:{s:I s:I s:I s:I s:I s:I} s:o s:o s:o s:o}", //
-        "version", ZC_VERSION, "pid", (int)getpid(), "source", zc_ctl_text(d->backend->url),
-        "mountpoint", zc_ctl_text(d->cfg->mountpoint), "uptime_s",
-        (double)(zc_now_ns() - d->started_ns) / 1e9, "read_only", 1, "passthrough",
-        s.passthrough ? s.passthrough : "unknown", "io_uring", s.io_uring ? s.io_uring : "unknown",
-        "cache", status_cache(d), "fetch", status_fetch(d), "vfs", status_vfs(d), "fuse", "opens",
-        N(s.opens), "opens_passthrough", N(s.opens_passthrough), "opens_kept", N(s.opens_kept),
-        "kept_files", N(s.kept), "reads", N(s.reads), "read_bytes",
-        N(s.read_bytes), "backend", status_backend(d), "memory", status_memory(d->cfg->o), "cpu",
-        status_cpu(), "options", status_options(d));
+    return json_pack("{s:s s:i s:o s:o s:f s:b s:s s:s s:o s:o s:o s:{s:I s:I s:I s:I s:I s:I} s:o "
+                     "s:o s:o s:o s:o}", //
+                     "version", ZC_VERSION, "pid", (int)getpid(), "source", zc_ctl_text(d->name),
+                     "mountpoint", zc_ctl_text(d->cfg->mountpoint), "uptime_s",
+                     (double)(zc_now_ns() - d->started_ns) / 1e9, "read_only", 1, "passthrough",
+                     s.passthrough ? s.passthrough : "unknown", "io_uring",
+                     s.io_uring ? s.io_uring : "unknown", "cache", status_cache(d), "fetch",
+                     status_fetch(d), "vfs", status_vfs(d), "fuse", "opens", N(s.opens),
+                     "opens_passthrough", N(s.opens_passthrough), "opens_kept", N(s.opens_kept),
+                     "kept_files", N(s.kept), "reads", N(s.reads), "read_bytes", N(s.read_bytes),
+                     "backend", status_backend(d), "memory", status_memory(&d->cfg->plan->o), "cpu",
+                     status_cpu(), "options", status_options(d), "sources", status_sources(d));
 }
 
 /* ------------------------------------------------------------------ warm and free */
@@ -219,4 +308,7 @@ const struct zc_ctl_ops zc_daemon_ctl_ops = {
     .warm_poll = ctl_warm_poll,
     .warm_end = ctl_warm_end,
     .free_paths = ctl_free,
+    .source_list = ctl_source_list,
+    .source_add = ctl_source_add,
+    .source_remove = ctl_source_remove,
 };

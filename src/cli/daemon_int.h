@@ -3,19 +3,33 @@
 #ifndef ZC_CLI_DAEMON_INT_H
 #define ZC_CLI_DAEMON_INT_H
 
+#include "base/list.h"
 #include "cli/daemon.h"
+#include "cli/place.h"
 #include "http/ctl.h"
 #include "net/net.h"
 #include "vfs/vfs.h"
 
 #include <pthread.h>
 
+struct zc_daemon_source {
+    struct zc_list link;               /* daemon->sources, once it is shown */
+    const struct zc_plan_source *plan; /* the mount's, or own_plan */
+    struct zc_plan_source *own_plan;   /* of one that was added to the running mount */
+    struct zc_net *net;
+    struct zc_backend *be;
+    char *identity; /* of its data in the cache */
+    struct zc_vfs_source *vfs;
+    int64_t since_ns;
+    bool leaving; /* somebody removes it; under daemon->sources_lock */
+};
+
 struct zc_daemon {
     const struct zc_daemon_config *cfg;
-    struct zc_net *net;
-    struct zc_backend *backend;
-    char *identity; /* of its data */
-    struct zc_vfs_source *source;
+    char *name; /* of what is mounted: the source, or all of them with their paths */
+    pthread_mutex_t sources_lock;
+    struct zc_list sources;           /* struct zc_daemon_source */
+    struct zc_daemon_source **opened; /* at the start, those of the plan that are not shown yet */
     struct zc_cache *cache;
     struct zc_fetch *fetch;
     struct zc_vfs *vfs;
@@ -35,6 +49,22 @@ struct zc_daemon {
 /* The source of an hdfs://, webhdfs:// or swebhdfs:// mount; does not reach for it yet. */
 int zc_daemon_hdfs(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
                    struct zc_backend **out, struct zc_error *err);
+
+/* A store as the options say, without what is wrapped around it; does not reach for it yet. */
+int zc_daemon_store(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
+                    struct zc_backend **out, struct zc_error *err);
+
+/* daemon_source.c */
+/* Reaches for a source, so blocks; words begin with its path. */
+int zc_daemon_source_open(struct zc_plan_source *plan, struct zc_daemon_source **out,
+                          struct zc_error *err);
+/* Shows it in the file system and the list of sources. */
+int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err);
+/* One that the file system does not use (any more). */
+void zc_daemon_source_close(struct zc_daemon_source *s);
+/* On a running mount; both block. `take` is owned from the call on, whatever comes of it. */
+int zc_daemon_source_add(struct zc_daemon *d, struct zc_plan_source *take, struct zc_error *err);
+int zc_daemon_source_remove(struct zc_daemon *d, const char *at, bool force, struct zc_error *err);
 
 extern const struct zc_ctl_ops zc_daemon_ctl_ops; /* user: the struct zc_daemon */
 

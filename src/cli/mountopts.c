@@ -16,75 +16,83 @@
 #define SECOND ((uint64_t)ZC_NS_PER_S)
 
 static const struct zc_opt mount_rows[] = {
+    /* What each source may have for itself comes first: zc_source_table is the beginning. */
     {"region", 0, ZC_OPT_STRING, AT(region), "REGION",
      "Region of the bucket. Default: AWS_REGION, AWS_DEFAULT_REGION, the profile's, us-east-1.",
-     .flags = ZC_OPT_S3},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"endpoint-url", 0, ZC_OPT_STRING, AT(endpoint_url), "URL",
      "Where the S3 service is, such as https://s3.example.org:9000. Default: AWS_ENDPOINT_URL_S3, "
      "AWS_ENDPOINT_URL, "
      "Amazon's for the region.",
-     .flags = ZC_OPT_S3},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"force-path-style", 0, ZC_OPT_FLAG, AT(force_path_style), NULL,
-     "Name the bucket in the path of requests and not in the host's name.", .flags = ZC_OPT_S3},
+     "Name the bucket in the path of requests and not in the host's name.",
+     .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"profile", 0, ZC_OPT_STRING, AT(profile), "NAME",
      "Profile of the AWS configuration and credentials files. Default: AWS_PROFILE, 'default'.",
-     .flags = ZC_OPT_S3},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"no-sign-request", 0, ZC_OPT_FLAG, AT(no_sign_request), NULL,
-     "Send requests without credentials, for public buckets.", .flags = ZC_OPT_S3},
+     "Send requests without credentials, for public buckets.", .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"requester-pays", 0, ZC_OPT_FLAG, AT(requester_pays), NULL,
-     "Agree to be charged for the requests.", .flags = ZC_OPT_S3},
+     "Agree to be charged for the requests.", .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"expected-bucket-owner", 0, ZC_OPT_STRING, AT(expected_bucket_owner), "ACCOUNT",
-     "Fail unless this account owns the bucket.", .flags = ZC_OPT_S3},
+     "Fail unless this account owns the bucket.", .flags = ZC_OPT_SOURCE | ZC_OPT_S3},
     {"ca-bundle", 0, ZC_OPT_PATH, AT(ca_bundle), "FILE",
      "PEM file of the authorities to trust. Default: the system's; for S3, AWS_CA_BUNDLE before "
      "it.",
-     .flags = ZC_OPT_S3 | ZC_OPT_HDFS},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_S3 | ZC_OPT_HDFS},
     {"no-verify-ssl", 0, ZC_OPT_FLAG, AT(no_verify_ssl), NULL,
      "Do not check the server's certificate. Anyone on the way can then read and change the data.",
-     .flags = ZC_OPT_S3 | ZC_OPT_HDFS},
-
+     .flags = ZC_OPT_SOURCE | ZC_OPT_S3 | ZC_OPT_HDFS},
     {"hadoop-conf", 0, ZC_OPT_PATH, AT(hadoop_conf), "DIR",
      "Folder of core-site.xml and hdfs-site.xml, for hdfs:// sources. Default: HADOOP_CONF_DIR.",
-     .flags = ZC_OPT_HDFS},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_HDFS},
     {"hdfs-user", 0, ZC_OPT_STRING, AT(hdfs_user), "NAME",
      "Who to be on a cluster without Kerberos. Default: HADOOP_USER_NAME, who mounts.",
-     .flags = ZC_OPT_HDFS},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_HDFS},
     {"hdfs-keytab", 0, ZC_OPT_PATH, AT(hdfs_keytab), "FILE",
      "Log in with Kerberos from this keytab. Default: the ticket cache (kinit).",
-     .flags = ZC_OPT_HDFS},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_HDFS},
     {"hdfs-principal", 0, ZC_OPT_STRING, AT(hdfs_principal), "NAME",
      "Log in with Kerberos as this principal. Default: what the keytab or ticket cache has first.",
-     .flags = ZC_OPT_HDFS},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_HDFS},
     {"hdfs-token", 0, ZC_OPT_PATH, AT(hdfs_token), "FILE",
      "File with a delegation token, instead of a Kerberos login. Default: "
      "HADOOP_TOKEN_FILE_LOCATION.",
-     .flags = ZC_OPT_HDFS},
+     .flags = ZC_OPT_SOURCE | ZC_OPT_HDFS},
+    {"uid", 0, ZC_OPT_ID, AT(uid), "UID",
+     "Show all files as this user's. Default: the store's, or who mounts.", .flags = ZC_OPT_SOURCE},
+    {"gid", 0, ZC_OPT_ID, AT(gid), "GID",
+     "Show all files as this group's. Default: the store's, or who mounts.",
+     .flags = ZC_OPT_SOURCE},
+    {"file-mode", 0, ZC_OPT_MODE, AT(file_mode), "MODE",
+     "Permission bits of all files, octal. Default: the store's, or 0444.", .flags = ZC_OPT_SOURCE},
+    {"dir-mode", 0, ZC_OPT_MODE, AT(dir_mode), "MODE",
+     "Permission bits of all directories, octal. Default: the store's, or 0555.",
+     .flags = ZC_OPT_SOURCE},
+    {"metadata-ttl", 0, ZC_OPT_TTL, AT(metadata_ttl), "TIME",
+     "How long listings and attributes are believed: seconds, a time such as 5m, 'indefinite' for "
+     "data that does not "
+     "change, or 'minimal'. Default: 60.",
+     .flags = ZC_OPT_SOURCE},
+    {"negative-metadata-ttl", 0, ZC_OPT_TTL, AT(negative_metadata_ttl), "TIME",
+     "The same for names that were not found. Default: as --metadata-ttl.", .flags = ZC_OPT_SOURCE},
+    {"max-connections", 0, ZC_OPT_UINT, AT(max_connections), "N",
+     "Requests to the source in flight at once. Default: 64.", 1, 1024, .flags = ZC_OPT_SOURCE},
+    {"read-timeout", 0, ZC_OPT_DURATION, AT(read_timeout), "TIME",
+     "How long a read may wait for the source, retries included, before it fails. Default: 60s.",
+     SECOND, 86400 * SECOND, .flags = ZC_OPT_SOURCE},
 
+    /* The mount's own. */
+    {"config", 0, ZC_OPT_PATH, AT(config), "FILE",
+     "Configuration file with the sources and options of the mount, see zcache.conf(5).",
+     .flags = ZC_OPT_NO_FILE},
     {"read-only", 0, ZC_OPT_FLAG, AT(read_only), NULL,
      "Mount read-only: the only mode of this version."},
     {"allow-other", 0, ZC_OPT_FLAG, AT(allow_other), NULL,
      "Let other users read the mount. Needs root, or user_allow_other in /etc/fuse.conf."},
-    {"uid", 0, ZC_OPT_ID, AT(uid), "UID",
-     "Show all files as this user's. Default: the store's, or who mounts."},
-    {"gid", 0, ZC_OPT_ID, AT(gid), "GID",
-     "Show all files as this group's. Default: the store's, or who mounts."},
-    {"file-mode", 0, ZC_OPT_MODE, AT(file_mode), "MODE",
-     "Permission bits of all files, octal. Default: the store's, or 0444."},
-    {"dir-mode", 0, ZC_OPT_MODE, AT(dir_mode), "MODE",
-     "Permission bits of all directories, octal. Default: the store's, or 0555."},
-    {"metadata-ttl", 0, ZC_OPT_TTL, AT(metadata_ttl), "TIME",
-     "How long listings and attributes are believed: seconds, a time such as 5m, 'indefinite' for "
-     "data that does not "
-     "change, or 'minimal'. Default: 60."},
-    {"negative-metadata-ttl", 0, ZC_OPT_TTL, AT(negative_metadata_ttl), "TIME",
-     "The same for names that were not found. Default: as --metadata-ttl."},
     {"max-threads", 0, ZC_OPT_UINT, AT(max_threads), "N",
      "Threads that serve the kernel. Default: 10.", 1, 256},
-    {"max-connections", 0, ZC_OPT_UINT, AT(max_connections), "N",
-     "Requests to the source in flight at once. Default: 64.", 1, 1024},
-    {"read-timeout", 0, ZC_OPT_DURATION, AT(read_timeout), "TIME",
-     "How long a read may wait for the source, retries included, before it fails. Default: 60s.",
-     SECOND, 86400 * SECOND},
     {"memory-target", 0, ZC_OPT_SIZE, AT(memory_target), "SIZE",
      "Memory that the daemon keeps to. Default: 256MiB, or half of the control group's limit where "
      "that is less.",
@@ -98,16 +106,17 @@ static const struct zc_opt mount_rows[] = {
      "Talk to the kernel over io_uring: auto where it is switched on, on switches it on (root). "
      "Default: auto.",
      .choices = "auto|on|off"},
-
     {"open-cache-limit", 0, ZC_OPT_UINT, AT(open_cache_limit), "N",
      "Closed files that stay registered with the kernel, so that they open again without a look at "
      "the "
      "disk; each costs the kernel about 2 KiB. Default: 32768; 0 for none.",
      0, 1 << 24},
-
     {"cache-dir", 0, ZC_OPT_PATH, AT(cache_dir), "DIR",
      "Folder of the cache. Default: /var/cache/zcache for root, else $XDG_CACHE_HOME/zcache or "
      "~/.cache/zcache."},
+    {"cache-name", 0, ZC_OPT_STRING, AT(cache_name), "NAME",
+     "Name of the cache in its folder, by which --keep-cache finds it again. Default: the source; "
+     "of several sources: the mount point."},
     {"cache-size", 0, ZC_OPT_SIZE, AT(cache_size), "SIZE",
      "Hard limit of the cache. Default: 90% of what is free above --free-space-ratio.", 1 * ZC_MIB,
      0},
@@ -119,17 +128,19 @@ static const struct zc_opt mount_rows[] = {
     {"keep-cache", 0, ZC_OPT_FLAG, AT(keep_cache), NULL,
      "Keep the cache when unmounting, and take over what an earlier mount of the source kept."},
     {"allow-tmpfs", 0, ZC_OPT_FLAG, AT(allow_tmpfs), NULL, "Let the cache lie in memory (tmpfs)."},
-
     {"log-directory", 0, ZC_OPT_PATH, AT(log_directory), "DIR",
      "Write the log to a file there. Default: the system log, or the terminal with --foreground."},
     {"log-level", 0, ZC_OPT_CHOICE, AT(log_level), "LEVEL",
      "error, warn, info or debug. Default: warn.", .choices = "error|warn|info|debug"},
     {"foreground", 'f', ZC_OPT_FLAG, AT(foreground), NULL, "Stay in the foreground.",
-     .flags = ZC_OPT_NO_O},
+     .flags = ZC_OPT_NO_O | ZC_OPT_NO_FILE},
 };
 
+#define MOUNT_SOURCE_ROWS 22
 const struct zc_opt_table zc_mount_table = {mount_rows, ZC_ARRAY_SIZE(mount_rows)};
-_Static_assert(ZC_ARRAY_SIZE(mount_rows) <= 64, "zc_opt_args.given has a bit for each row");
+const struct zc_opt_table zc_source_table = {mount_rows, MOUNT_SOURCE_ROWS};
+_Static_assert(ZC_ARRAY_SIZE(mount_rows) <= ZC_OPT_ROWS,
+               "zc_opt_args.given has a bit for each row");
 
 void zc_mount_opts_init(struct zc_mount_opts *o)
 {
@@ -203,12 +214,17 @@ static unsigned mount_scheme_flag(enum zc_scheme scheme)
     return scheme == ZC_SCHEME_S3 ? ZC_OPT_S3 : zc_scheme_is_hdfs(scheme) ? ZC_OPT_HDFS : 0;
 }
 
-int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args,
-                         const struct zc_source *src, uid_t euid, struct zc_error *err)
+bool zc_source_opt_fits(const struct zc_opt *o, enum zc_scheme scheme)
 {
-    for (size_t i = 0; i < zc_mount_table.n; i++) {
-        unsigned for_whom = mount_rows[i].flags & (ZC_OPT_S3 | ZC_OPT_HDFS);
-        if ((args->given >> i & 1) && for_whom && !(for_whom & mount_scheme_flag(src->scheme)))
+    unsigned for_whom = o->flags & (ZC_OPT_S3 | ZC_OPT_HDFS);
+    return !for_whom || (for_whom & mount_scheme_flag(scheme));
+}
+
+int zc_source_opts_finish(const struct zc_mount_opts *o, uint64_t given,
+                          const struct zc_source *src, struct zc_error *err)
+{
+    for (size_t i = 0; i < zc_source_table.n; i++) {
+        if ((given >> i & 1) && !zc_source_opt_fits(&mount_rows[i], src->scheme))
             return zc_error_set(err, -EINVAL, "--%s has no effect on a %s:// source",
                                 mount_rows[i].name, zc_scheme_name(src->scheme));
     }
@@ -217,6 +233,23 @@ int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args
                                              : 0;
     if (r < 0)
         return r;
+    if (o->negative_metadata_ttl >= 0 && o->metadata_ttl == 0 && o->negative_metadata_ttl > 0)
+        return zc_error_set(err, -EINVAL,
+                            "--negative-metadata-ttl has no effect with --metadata-ttl minimal, "
+                            "which asks the store "
+                            "each time");
+    return 0;
+}
+
+bool zc_source_opts_tls(const struct zc_mount_opts *o, const struct zc_source *src)
+{
+    return src->scheme == ZC_SCHEME_S3
+               ? !o->endpoint_url || strncmp(o->endpoint_url, "http://", 7) != 0
+               : src->scheme != ZC_SCHEME_WEBHDFS;
+}
+
+int zc_mount_opts_finish(struct zc_mount_opts *o, uid_t euid, struct zc_error *err)
+{
     if (o->chunk_size & (o->chunk_size - 1))
         return zc_error_set(err, -EINVAL,
                             "--chunk-size must be a power of two, such as 1MiB or 4MiB");
@@ -229,11 +262,6 @@ int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args
             err, -EINVAL,
             "--cache-dir '%.200s': there can be one folder only, and no ':' in its name",
             o->cache_dir);
-    if (o->negative_metadata_ttl >= 0 && o->metadata_ttl == 0 && o->negative_metadata_ttl > 0)
-        return zc_error_set(err, -EINVAL,
-                            "--negative-metadata-ttl has no effect with --metadata-ttl minimal, "
-                            "which asks the store "
-                            "each time");
 
     static const enum zc_toggle passthrough[] = {ZC_AUTO, ZC_OFF},
                                 io_uring[] = {ZC_AUTO, ZC_ON, ZC_OFF};

@@ -13,7 +13,8 @@ struct zc_mount_opts {
     bool force_path_style, no_sign_request, requester_pays, no_verify_ssl;
     /* HDFS; ca_bundle and no_verify_ssl are for both */
     const char *hadoop_conf, *hdfs_user, *hdfs_keytab, *hdfs_principal, *hdfs_token;
-    /* the mount */
+    /* the mount; from uid to max_connections without max_threads also a source's own */
+    const char *config;
     bool read_only, allow_other, foreground;
     uint32_t uid, gid, file_mode, dir_mode;      /* ZC_ID_UNSET: not given */
     int64_t metadata_ttl, negative_metadata_ttl; /* ns; negative -1: as metadata_ttl */
@@ -23,7 +24,7 @@ struct zc_mount_opts {
     int passthrough;        /* enum zc_toggle, after zc_mount_opts_finish */
     int io_uring;
     /* the cache */
-    const char *cache_dir;
+    const char *cache_dir, *cache_name;
     uint64_t cache_size; /* bytes; 0: not given */
     uint64_t chunk_size;
     double free_space_ratio;
@@ -34,14 +35,22 @@ struct zc_mount_opts {
 };
 
 extern const struct zc_opt_table zc_mount_table;
+/* The rows of it that each source may have for itself: its beginning, with the same places. */
+extern const struct zc_opt_table zc_source_table;
 
 /* Defaults, before parsing. */
 void zc_mount_opts_init(struct zc_mount_opts *o);
-/* Refuses combinations in which an option would do nothing, and values that no single check sees;
-   turns choices into their enums and gives memory_target its default. -EINVAL with words. euid:
-   whose rights the mount has. */
-int zc_mount_opts_finish(struct zc_mount_opts *o, const struct zc_opt_args *args,
-                         const struct zc_source *src, uid_t euid, struct zc_error *err);
+/* Refuses combinations in which an option of a source would do nothing, and values that no single
+   check sees. given: as in zc_opt_args, of zc_source_table. -EINVAL with words. */
+int zc_source_opts_finish(const struct zc_mount_opts *o, uint64_t given,
+                          const struct zc_source *src, struct zc_error *err);
+/* Does this row of zc_source_table mean something for such a source? */
+bool zc_source_opt_fits(const struct zc_opt *o, enum zc_scheme scheme);
+/* May the source be asked over TLS, as far as its options tell? */
+bool zc_source_opts_tls(const struct zc_mount_opts *o, const struct zc_source *src);
+/* The same for the mount's own options; also turns choices into their enums and gives memory_target
+   its default. euid: whose rights the mount has. */
+int zc_mount_opts_finish(struct zc_mount_opts *o, uid_t euid, struct zc_error *err);
 
 /* Smallest memory limit of the control groups (v2) that this process is in; 0 when there is none.
  */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define OPT_WIDTH 100
 #define OPT_INDENT 34
@@ -258,8 +259,10 @@ static int opt_set(struct zc_opt_table t, const struct zc_opt *o, const char *s,
                    struct zc_opt_args *args, struct zc_error *err)
 {
     int r = opt_store(o, s, values, err);
-    if (r == 0)
+    if (r == 0) {
         args->given |= (uint64_t)1 << (o - t.opts);
+        args->text[o - t.opts] = s;
+    }
     return r;
 }
 
@@ -341,6 +344,71 @@ int zc_opt_parse_o(struct zc_opt_table t, const char *list, bool sloppy, void *v
             return r;
     }
     return 0;
+}
+
+/* ------------------------------------------------------------------ one by one */
+
+const struct zc_opt *zc_opt_find(struct zc_opt_table t, const char *name)
+{
+    return opt_find(t, name, strlen(name), true);
+}
+
+int zc_opt_unknown(struct zc_opt_table t, const char *name, struct zc_error *err)
+{
+    return opt_unknown(t, "", name, strlen(name), err);
+}
+
+char *zc_opt_own(struct zc_opt_args *args, char *take)
+{
+    return take && opt_keep(args, take) == 0 ? take : NULL;
+}
+
+/* A flag that is said to be off: 1 on, 0 off, -EINVAL. */
+static int opt_yes(const char *s)
+{
+    static const char *const words[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(words); i++) {
+        if (strcasecmp(s, words[i]) == 0)
+            return (int)i % 2;
+    }
+    return -EINVAL;
+}
+
+int zc_opt_set(struct zc_opt_table t, const char *name, const char *value, void *values,
+               struct zc_opt_args *args, struct zc_error *err)
+{
+    const struct zc_opt *o = zc_opt_find(t, name);
+    if (!o)
+        return zc_opt_unknown(t, name, err);
+    if (o->type == ZC_OPT_FLAG) {
+        int yes = value ? opt_yes(value) : 1;
+        if (yes < 0)
+            return zc_error_set(err, -EINVAL, "%s '%.100s' is neither yes nor no", o->name, value);
+        *(bool *)((char *)values + o->offset) = yes;
+        args->given |= (uint64_t)1 << (o - t.opts);
+        return 0;
+    }
+    char *copy = value ? zc_opt_own(args, strdup(value)) : NULL;
+    if (!copy)
+        return value ? zc_error_set(err, -ENOMEM, "no memory")
+                     : zc_error_set(err, -EINVAL, "%s needs a value: %s", o->name, o->arg);
+    int r = opt_set(t, o, copy, values, args, err);
+    if (r < 0 && err && strncmp(err->text, "--", 2) == 0)
+        memmove(err->text, err->text + 2, strlen(err->text + 2) + 1);
+    return r;
+}
+
+void zc_opt_copy(const struct zc_opt *o, void *to, const void *from)
+{
+    static const size_t sizes[] = {
+        [ZC_OPT_FLAG] = sizeof(bool),        [ZC_OPT_STRING] = sizeof(char *),
+        [ZC_OPT_PATH] = sizeof(char *),      [ZC_OPT_SIZE] = sizeof(uint64_t),
+        [ZC_OPT_DURATION] = sizeof(int64_t), [ZC_OPT_TTL] = sizeof(int64_t),
+        [ZC_OPT_RATIO] = sizeof(double),     [ZC_OPT_UINT] = sizeof(uint64_t),
+        [ZC_OPT_ID] = sizeof(uint32_t),      [ZC_OPT_MODE] = sizeof(uint32_t),
+        [ZC_OPT_CHOICE] = sizeof(int),
+    };
+    memcpy((char *)to + o->offset, (const char *)from + o->offset, sizes[o->type]);
 }
 
 /* ------------------------------------------------------------------ the command line */

@@ -25,9 +25,11 @@ enum zc_opt_type {
     ZC_OPT_CHOICE,   /* int; place of the word in `choices` */
 };
 
-#define ZC_OPT_S3 1u   /* means something for s3:// */
-#define ZC_OPT_NO_O 2u /* not to be given in an -o string */
-#define ZC_OPT_HDFS 4u /* means something for hdfs://, webhdfs:// and swebhdfs:// */
+#define ZC_OPT_S3 1u       /* means something for s3:// */
+#define ZC_OPT_NO_O 2u     /* not to be given in an -o string */
+#define ZC_OPT_HDFS 4u     /* means something for hdfs://, webhdfs:// and swebhdfs:// */
+#define ZC_OPT_SOURCE 8u   /* each source may have its own */
+#define ZC_OPT_NO_FILE 16u /* not to be given in a configuration file */
 
 struct zc_opt {
     const char *name; /* long name, without the dashes */
@@ -41,17 +43,19 @@ struct zc_opt {
     unsigned flags;
 };
 
+#define ZC_OPT_ROWS 64
 struct zc_opt_table {
     const struct zc_opt *opts;
-    size_t n; /* at most 64 */
+    size_t n; /* at most ZC_OPT_ROWS */
 };
 
 /* What parsing found besides the values. Zero to begin with. */
 struct zc_opt_args {
-    uint64_t given; /* bit i: row i of the table was given */
-    bool help;      /* -h, --help */
-    bool rw;        /* -o rw */
-    char **pos;     /* the arguments that are no options, in order; NULL at the end */
+    uint64_t given;                /* bit i: row i of the table was given */
+    const char *text[ZC_OPT_ROWS]; /* its value as it was written, NULL for a flag */
+    bool help;                     /* -h, --help */
+    bool rw;                       /* -o rw */
+    char **pos; /* the arguments that are no options, in order; NULL at the end */
     size_t n_pos;
     char **own; /* copies that values point to */
     size_t n_own;
@@ -67,6 +71,18 @@ int zc_opt_parse(struct zc_opt_table t, bool mount_o, int argc, char **argv, voi
    `\,` stands for a comma in a value. sloppy: words that are not known are passed over. */
 int zc_opt_parse_o(struct zc_opt_table t, const char *list, bool sloppy, void *values,
                    struct zc_opt_args *args, struct zc_error *err);
+/* The row of that name, NULL when there is none. Names are taken with '_' for '-' too. */
+const struct zc_opt *zc_opt_find(struct zc_opt_table t, const char *name);
+/* Sets one option, of a file or a request. value: copied; of a flag NULL, or a word for yes or no.
+   Words speak of the name without dashes. */
+int zc_opt_set(struct zc_opt_table t, const char *name, const char *value, void *values,
+               struct zc_opt_args *args, struct zc_error *err);
+/* Words for a name that is not in the table, with the one that may have been meant. -EINVAL. */
+int zc_opt_unknown(struct zc_opt_table t, const char *name, struct zc_error *err);
+/* Gives a row the value that it has in `from`. */
+void zc_opt_copy(const struct zc_opt *o, void *to, const void *from);
+/* Takes a string over, to be freed with args. NULL without memory, the string freed. */
+char *zc_opt_own(struct zc_opt_args *args, char *take);
 void zc_opt_args_free(struct zc_opt_args *args);
 
 /* Was this one given? */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket on libmicrohttpd: one thread a connection, since each of the three operations
+ * The control socket on libmicrohttpd: one thread a connection, since each of the operations
  * may wait for the store, and there are never more than a few clients. The socket is made here and
  * not by the library, so that its mode is right from its first moment (a socket's file takes the
  * mode of its inode at bind).
@@ -169,6 +169,31 @@ static enum MHD_Result ctl_warm(struct zc_ctl *c, struct MHD_Connection *conn,
     return ok;
 }
 
+/* ------------------------------------------------------------------ sources */
+
+static enum MHD_Result ctl_sources(struct zc_ctl *c, struct MHD_Connection *conn)
+{
+    json_t *v = c->ops->source_list(c->user);
+    if (!v)
+        return ctl_fail(conn, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory");
+    return ctl_reply(conn, MHD_HTTP_OK, v);
+}
+
+static enum MHD_Result ctl_source_change(struct zc_ctl *c, struct MHD_Connection *conn, bool add,
+                                         const struct ctl_req *req)
+{
+    struct zc_ctl_source s = {0};
+    struct zc_error err = {0};
+    int r = zc_ctl_source_parse(req->body.p ? req->body.p : "", req->body.len, add, &s, &err);
+    if (r == 0) {
+        r = (add ? c->ops->source_add : c->ops->source_remove)(c->user, &s, &err);
+        if (r < 0)
+            err.code = r;
+        zc_ctl_source_free(&s);
+    }
+    return r < 0 ? ctl_fail_err(conn, &err) : ctl_sources(c, conn);
+}
+
 /* ------------------------------------------------------------------ requests */
 
 static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *conn, const char *url,
@@ -177,14 +202,21 @@ static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *con
     bool status = strcmp(url, ZCACHE_CONTROL_STATUS) == 0;
     bool warm = strcmp(url, ZCACHE_CONTROL_WARM) == 0;
     bool release = strcmp(url, ZCACHE_CONTROL_FREE) == 0;
-    if (!status && !warm && !release)
+    bool add = strcmp(url, ZCACHE_CONTROL_SOURCE_ADD) == 0;
+    bool take = strcmp(url, ZCACHE_CONTROL_SOURCE_REMOVE) == 0;
+    bool sources = strcmp(url, ZCACHE_CONTROL_SOURCES) == 0;
+    if (!status && !warm && !release && !add && !take && !sources)
         return ctl_fail(conn, MHD_HTTP_NOT_FOUND, "the daemon has no such operation");
-    if (strcmp(method, status ? "GET" : "POST") != 0)
+    if (strcmp(method, status || sources ? "GET" : "POST") != 0)
         return ctl_fail(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "wrong method");
     if (req->body.failed)
         return ctl_fail(conn, MHD_HTTP_CONTENT_TOO_LARGE, "the request is larger than 16 MiB");
     if (status)
         return ctl_status(c, conn);
+    if (sources)
+        return ctl_sources(c, conn);
+    if (add || take)
+        return ctl_source_change(c, conn, add, req);
 
     struct zc_ctl_body body = {0};
     struct zc_error err = {0};

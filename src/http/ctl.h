@@ -3,10 +3,13 @@
  * The control socket of a daemon: HTTP/1.1 over a Unix socket, JSON bodies.
  *     GET  /v1/status                                -> one JSON object
  *     POST /v1/warm   {"paths":[...],"parallel":N}   -> a JSON line for each step of progress, the
- * last one with "finished":true; hanging up cancels the job POST /v1/free   {"paths":[...]} -> one
- * JSON object Errors: status 400 or 500 and {"error":"words"}. Paths are relative to the mount. The
- * room knows nothing of the file system: it calls back, each call on a thread of its own, and may
- * block.
+ * last one with "finished":true; hanging up cancels the job
+ *     POST /v1/free   {"paths":[...]}                -> one JSON object
+ *     GET  /v1/sources                               -> one JSON object
+ *     POST /v1/sources/add    {"path":"/a","source":"s3://b/c","options":{"region":"x"}} -> as
+ * above POST /v1/sources/remove {"path":"/a","force":true}                                -> as
+ * above Errors: status 400 or 500 and {"error":"words"}. Paths are relative to the mount. The room
+ * knows nothing of the file system: it calls back, each call on a thread of its own, and may block.
  */
 #ifndef ZC_HTTP_CTL_H
 #define ZC_HTTP_CTL_H
@@ -17,6 +20,7 @@
 #include <sys/types.h>
 
 struct zc_ctl;
+struct zc_ctl_source;
 
 struct zc_ctl_ops {
     json_t *(*status)(void *user); /* new reference */
@@ -27,6 +31,9 @@ struct zc_ctl_ops {
     json_t *(*warm_poll)(void *user, void *job, int timeout_ms);
     void (*warm_end)(void *user, void *job); /* cancels if needed, frees */
     json_t *(*free_paths)(void *user, const char *const *paths, size_t n, struct zc_error *err);
+    json_t *(*source_list)(void *user); /* new reference */
+    int (*source_add)(void *user, const struct zc_ctl_source *req, struct zc_error *err);
+    int (*source_remove)(void *user, const struct zc_ctl_source *req, struct zc_error *err);
 };
 
 /* Listens on the socket path (made anew, mode 0600; the folder is made 0700 when missing). */

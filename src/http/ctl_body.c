@@ -106,6 +106,99 @@ void zc_ctl_body_free(struct zc_ctl_body *b)
     memset(b, 0, sizeof(*b));
 }
 
+/* ------------------------------------------------------------------ sources */
+
+static int source_options(const json_t *list, struct zc_ctl_source *s, struct zc_error *err)
+{
+    size_t n = json_object_size(list);
+    const char *key;
+    json_t *v;
+    if (!json_is_object(list) || n > ZC_CTL_OPTIONS_MAX)
+        return zc_error_set(err, -EINVAL, "\"options\" must be an object of at most %d members",
+                            ZC_CTL_OPTIONS_MAX);
+    s->options = calloc(n ? n : 1, sizeof(*s->options));
+    if (!s->options)
+        return zc_error_set(err, -ENOMEM, "no memory");
+    json_object_foreach((json_t *)list, key, v)
+    {
+        if (!json_is_string(v) && !json_is_true(v))
+            return zc_error_set(err, -EINVAL, "option '%.100s' must be a string, or true", key);
+        s->options[s->n++] = (struct zc_ctl_option){key, json_string_value(v)};
+    }
+    return 0;
+}
+
+static int source_text(const char *key, const json_t *v, const char **out, struct zc_error *err)
+{
+    if (!json_is_string(v) || json_string_length(v) > ZC_CTL_PATH_MAX)
+        return zc_error_set(err, -EINVAL, "\"%s\" must be a string of at most %d bytes", key,
+                            ZC_CTL_PATH_MAX);
+    *out = json_string_value(v);
+    return 0;
+}
+
+static int source_member(const char *key, const json_t *v, bool add, struct zc_ctl_source *s,
+                         struct zc_error *err)
+{
+    if (strcmp(key, "path") == 0) {
+        const char *text = NULL;
+        int r = source_text(key, v, &text, err);
+        if (r < 0)
+            return r;
+        s->path = body_path((char *)text); /* as above */
+        if (!s->path)
+            return zc_error_set(err, -EINVAL, "path '%.200s' has an empty, '.' or '..' component",
+                                text);
+        return 0;
+    }
+    if (add && strcmp(key, "source") == 0)
+        return source_text(key, v, &s->source, err);
+    if (add && strcmp(key, "options") == 0)
+        return source_options(v, s, err);
+    if (!add && strcmp(key, "force") == 0) {
+        if (!json_is_boolean(v))
+            return zc_error_set(err, -EINVAL, "\"force\" must be true or false");
+        s->force = json_is_true(v);
+        return 0;
+    }
+    return zc_error_set(err, -EINVAL, "the request has a member '%.100s' that is not known", key);
+}
+
+int zc_ctl_source_parse(const char *p, size_t n, bool add, struct zc_ctl_source *out,
+                        struct zc_error *err)
+{
+    struct zc_ctl_source s = {0};
+    json_error_t je;
+    const char *key;
+    json_t *v;
+    int r = 0;
+
+    s.root = json_loadb(p, n, JSON_REJECT_DUPLICATES, &je);
+    if (!s.root)
+        return zc_error_set(err, -EINVAL, "the request is not JSON: %s", je.text);
+    if (!json_is_object(s.root))
+        r = zc_error_set(err, -EINVAL, "the request must be a JSON object");
+    json_object_foreach(s.root, key, v)
+    {
+        if (r == 0)
+            r = source_member(key, v, add, &s, err);
+    }
+    if (r == 0 && (!s.path || (add && !s.source)))
+        r = zc_error_set(err, -EINVAL, "the request names no %s", s.path ? "source" : "path");
+    if (r < 0)
+        zc_ctl_source_free(&s);
+    else
+        *out = s;
+    return r;
+}
+
+void zc_ctl_source_free(struct zc_ctl_source *s)
+{
+    free(s->options);
+    json_decref(s->root);
+    memset(s, 0, sizeof(*s));
+}
+
 json_t *zc_ctl_text(const char *s)
 {
     json_t *v = json_string(s);

@@ -24,6 +24,26 @@ struct zc_ctl_body {
 int zc_ctl_body_parse(const char *p, size_t n, struct zc_ctl_body *out, struct zc_error *err);
 void zc_ctl_body_free(struct zc_ctl_body *b);
 
+/* {"path":"/a/b","source":"s3://b/c","options":{"region":"x","force-path-style":true},"force":true}
+ */
+struct zc_ctl_option {
+    const char *name, *value; /* value NULL: a flag that is on */
+};
+struct zc_ctl_source {
+    const char *path;   /* relative, as paths above */
+    const char *source; /* NULL when not given */
+    struct zc_ctl_option *options;
+    size_t n;
+    bool force;
+    json_t *root; /* holds the bytes that all point to */
+};
+#define ZC_CTL_OPTIONS_MAX 64
+
+/* `add`: source is needed and options are taken, else force is. -EINVAL with words. */
+int zc_ctl_source_parse(const char *p, size_t n, bool add, struct zc_ctl_source *out,
+                        struct zc_error *err);
+void zc_ctl_source_free(struct zc_ctl_source *s);
+
 /* A JSON string of any bytes: those that are not UTF-8 are shown as '?'. New reference; NULL
  * without memory. */
 json_t *zc_ctl_text(const char *s);

@@ -58,7 +58,7 @@ struct zc_vfs_source {
 
 struct vfs_dir {
     uint32_t id;
-    uint64_t serial; /* numbers are given away again, serials never */
+    uint64_t serial;           /* numbers are given away again, serials never */
     uint32_t parent;           /* 0 for the root */
     uint32_t parent_index;     /* entry of this directory in its parent */
     struct zc_vfs_source *src; /* NULL: above all sources; its entries are synthetic or sources */

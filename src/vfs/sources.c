@@ -10,6 +10,7 @@
  * A removed source leaves its struct and its directories behind until the kernel has forgotten
  * them; they answer -ESTALE, upon which the kernel looks the path up anew and finds nothing.
  */
+#include "base/at.h"
 #include "vfs/internal.h"
 
 #include <string.h>
@@ -18,46 +19,9 @@
 /* close(2) returns before the kernel has told us: an open file may be about to be closed. */
 #define SOURCES_CLOSING_NS ZC_NS_PER_S
 
-int zc_vfs_at_check(const char *at, struct zc_error *err)
-{
-    const char *p = at;
-    if (strlen(at) > 4000)
-        return zc_error_set(err, -EINVAL, "the path '/%.60s...' is too long", at);
-    while (*p) {
-        size_t n = strcspn(p, "/");
-        if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-            return zc_error_set(err, -EINVAL,
-                                "'/%.300s' is no path to show a source at: it has an empty, '.' or "
-                                "'..' part",
-                                at);
-        if (n > 255)
-            return zc_error_set(err, -EINVAL,
-                                "'/%.60s...' is no path to show a source at: a part of it is "
-                                "longer than 255 bytes",
-                                at);
-        p += n;
-        if (*p && !*++p)
-            return zc_error_set(err, -EINVAL,
-                                "'/%.300s' is no path to show a source at: it ends with '/'", at);
-    }
-    return 0;
-}
-
-/* Is `low` the same as `high`, or below it? */
-static bool at_below(const char *low, const char *high)
-{
-    size_t n = strlen(high);
-    return n == 0 || (strncmp(low, high, n) == 0 && (low[n] == '/' || !low[n]));
-}
-
-bool zc_vfs_at_overlap(const char *a, const char *b)
-{
-    return at_below(a, b) || at_below(b, a);
-}
-
 static int sources_fit(struct zc_vfs *v, const char *at, struct zc_error *err)
 {
-    int r = zc_vfs_at_check(at, err);
+    int r = zc_at_check(at, err);
     if (r < 0)
         return r;
     zc_list_for_each (it, &v->sources) {
@@ -70,7 +34,7 @@ static int sources_fit(struct zc_vfs *v, const char *at, struct zc_error *err)
                                 url);
         if (strcmp(s->at, at) == 0)
             return zc_error_set(err, -EEXIST, "'/%s' is taken by %s", at, url);
-        if (zc_vfs_at_overlap(s->at, at))
+        if (zc_at_overlap(s->at, at))
             return zc_error_set(err, -EEXIST, "'/%s' and '/%s', which is taken by %s, overlap", at,
                                 s->at, url);
     }

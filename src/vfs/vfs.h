@@ -45,7 +45,7 @@ void zc_vfs_free(struct zc_vfs *v);
 struct zc_vfs_source;
 
 struct zc_vfs_source_config {
-    const char *at;        /* "" or "a/b": what zc_vfs_at_check takes */
+    const char *at;        /* "" or "a/b": what zc_at_check takes */
     struct zc_backend *be; /* stays the caller's, who frees it after zc_vfs_source_remove, or after
                               zc_vfs_shutdown */
     const char *identity;  /* names its data in the cache, see zc_fetch_src_new */
@@ -57,10 +57,6 @@ struct zc_vfs_source_config {
         dir_mode; /* permission bits, or ZC_ID_UNSET: the store's own, else 0444 and 0555 */
 };
 
-/* Is this a path that a source may be shown at? -EINVAL with words. */
-int zc_vfs_at_check(const char *at, struct zc_error *err);
-/* Do two such paths overlap? */
-bool zc_vfs_at_overlap(const char *a, const char *b);
 /* Is there a place for a source at `at`? 0, or -EEXIST with words that name what is in the way.
    Any thread; the answer holds until somebody else adds. */
 int zc_vfs_source_fits(struct zc_vfs *v, const char *at, struct zc_error *err);

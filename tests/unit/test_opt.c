@@ -172,7 +172,9 @@ static int finish(const char *source, uid_t euid, struct parsed *p)
     struct zc_source src = {0};
     assert_int_equal(p->r, 0);
     assert_int_equal(zc_source_parse(source, &src, &p->err), 0);
-    int r = zc_mount_opts_finish(&p->o, &p->args, &src, euid, &p->err);
+    int r = zc_source_opts_finish(&p->o, p->args.given, &src, &p->err);
+    if (r == 0)
+        r = zc_mount_opts_finish(&p->o, euid, &p->err);
     zc_source_free(&src);
     zc_opt_args_free(&p->args);
     return r;

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A source of the daemon: store -> limit -> retry, on a network of its own.
+ *
+ * Each source has its own event loops and connections, because those are what a store that has
+ * frozen holds on to: the requests, connections and name look-ups of another one never queue behind
+ * its. What all share is local: the cache, the file system, and the threads that serve the kernel,
+ * none of which waits for a store.
+ */
+#include "cli/daemon_int.h"
+
+#include "backend/dir.h"
+#include "backend/s3.h"
+#include "backend/wrap.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int zc_daemon_store(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
+                    struct zc_backend **out, struct zc_error *err)
+{
+    if (src->scheme == ZC_SCHEME_S3) {
+        struct zc_s3_config s3 = {
+            .bucket = src->bucket,
+            .prefix = src->prefix,
+            .endpoint_url = o->endpoint_url,
+            .region = o->region,
+            .profile = o->profile,
+            .ca_bundle = o->ca_bundle,
+            .expected_bucket_owner = o->expected_bucket_owner,
+            .force_path_style = o->force_path_style,
+            .no_sign_request = o->no_sign_request,
+            .requester_pays = o->requester_pays,
+            .no_verify_ssl = o->no_verify_ssl,
+        };
+        return zc_s3_new(net, &s3, out, err);
+    }
+    if (zc_scheme_is_hdfs(src->scheme))
+        return zc_daemon_hdfs(net, src, o, out, err);
+    struct zc_dir_config dir = {.path = src->path};
+    return zc_dirsrc_new(&dir, out, err);
+}
+
+/* Wraps the store into what makes it bearable. */
+static int source_wrap(struct zc_daemon_source *s, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = &s->plan->o;
+    enum zc_scheme scheme = s->plan->src.scheme;
+    struct zc_backend *outer;
+    /* NameNodes may take their time to change over: there the deadline alone ends it. */
+    unsigned attempts = scheme == ZC_SCHEME_S3      ? zc_s3_max_attempts(s->be)
+                        : zc_scheme_is_hdfs(scheme) ? 1000
+                                                    : 0;
+    int r = zc_limit_new(s->be, (unsigned)o->max_connections, &outer);
+    if (r == 0) {
+        s->be = outer;
+        struct zc_retry_config retry = {.attempts = attempts, .deadline_ns = o->read_timeout};
+        r = zc_retry_new(s->be, s->net, &retry, &outer);
+    }
+    if (r < 0)
+        return zc_error_set(err, r, "cannot set up the source: %s", strerror(-r));
+    s->be = outer;
+    return 0;
+}
+
+static int source_identity(struct zc_daemon_source *s, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = &s->plan->o;
+    const char *at = o->endpoint_url, *profile = o->profile;
+    if (s->plan->src.scheme == ZC_SCHEME_S3) {
+        /* Buckets of one name at two services are two sources; a profile may name a service. */
+        at = at ? at : getenv("AWS_ENDPOINT_URL_S3");
+        at = at ? at : getenv("AWS_ENDPOINT_URL");
+        profile = profile ? profile : getenv("AWS_PROFILE");
+    }
+    if (asprintf(&s->identity, "%s%s%s%s%s", s->be->url, at ? " at " : "", at ? at : "",
+                 !at && profile ? " of " : "", !at && profile ? profile : "") < 0) {
+        s->identity = NULL;
+        return zc_error_set(err, -ENOMEM, "no memory");
+    }
+    return 0;
+}
+
+static int source_open(struct zc_daemon_source *s, struct zc_error *err)
+{
+    struct zc_net_config net = {.connections = (unsigned)s->plan->o.max_connections};
+    int r = zc_net_new(&net, &s->net);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start the network: %s", strerror(-r));
+    r = zc_daemon_store(s->net, &s->plan->src, &s->plan->o, &s->be, err);
+    if (r == 0)
+        r = source_wrap(s, err);
+    if (r == 0)
+        r = zc_backend_probe(s->be, err);
+    return r == 0 ? source_identity(s, err) : r;
+}
+
+int zc_daemon_source_open(struct zc_plan_source *plan, struct zc_daemon_source **out,
+                          struct zc_error *err)
+{
+    struct zc_daemon_source *s = calloc(1, sizeof(*s));
+    if (!s)
+        return zc_error_set(err, -ENOMEM, "no memory");
+    s->plan = plan;
+    s->since_ns = zc_now_ns();
+    int r = source_open(s, err);
+    if (r < 0) {
+        zc_daemon_source_close(s);
+        if (*plan->at)
+            zc_error_prefix(err, "/%.300s (%.300s)", plan->at, plan->text);
+        return r;
+    }
+    *out = s;
+    return 0;
+}
+
+void zc_daemon_source_close(struct zc_daemon_source *s)
+{
+    if (!s)
+        return;
+    if (s->be)
+        zc_backend_free(s->be);
+    if (s->net)
+        zc_net_free(s->net);
+    free(s->identity);
+    zc_plan_source_free(s->own_plan);
+    free(s);
+}
+
+int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err)
+{
+    const struct zc_mount_opts *o = &s->plan->o;
+    struct zc_vfs_source_config cfg = {
+        .at = s->plan->at,
+        .be = s->be,
+        .identity = s->identity,
+        .ttl_ns = o->metadata_ttl,
+        .negative_ttl_ns = o->negative_metadata_ttl,
+        .uid = o->uid,
+        .gid = o->gid,
+        .file_mode = o->file_mode,
+        .dir_mode = o->dir_mode,
+    };
+    int r = zc_vfs_source_add(d->vfs, &cfg, &s->vfs, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_push_back(&d->sources, &s->link);
+    pthread_mutex_unlock(&d->sources_lock);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ on a running mount */
+
+int zc_daemon_source_add(struct zc_daemon *d, struct zc_plan_source *take, struct zc_error *err)
+{
+    struct zc_daemon_source *s;
+    int r = zc_vfs_source_fits(d->vfs, take->at, err);
+    if (r == 0)
+        r = zc_plan_source_finish(d->cfg->plan, take, err);
+    if (r == 0)
+        r = zc_plan_source_resolve(take, err);
+    if (r == 0 && take->src.scheme == ZC_SCHEME_FILE)
+        r = zc_place_overlap(d->cfg->mountpoint, d->cfg->cache_dir, take->src.path, NULL, err);
+    if (r == 0)
+        r = zc_daemon_source_open(take, &s, err);
+    if (r < 0) {
+        zc_plan_source_free(take);
+        return r;
+    }
+    s->own_plan = take;
+    r = zc_daemon_source_show(d, s, err);
+    if (r < 0)
+        zc_daemon_source_close(s);
+    else
+        zc_info("%s is shown at %s/%s", s->be->url, d->cfg->mountpoint, take->at);
+    return r;
+}
+
+/* Finds a source and claims it for the caller, who removes it. */
+static struct zc_daemon_source *source_claim(struct zc_daemon *d, const char *at,
+                                             struct zc_error *err)
+{
+    struct zc_daemon_source *found = NULL;
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_for_each (it, &d->sources) {
+        struct zc_daemon_source *s = zc_list_entry(it, struct zc_daemon_source, link);
+        if (strcmp(s->plan->at, at) == 0)
+            found = s;
+    }
+    if (!found)
+        zc_error_set(err, -ENOENT, "there is no source at '/%s'", at);
+    else if (found->leaving)
+        zc_error_set(err, -EALREADY, "'/%s' is being removed already", at);
+    bool mine = found && !found->leaving;
+    if (mine)
+        found->leaving = true;
+    pthread_mutex_unlock(&d->sources_lock);
+    return mine ? found : NULL;
+}
+
+int zc_daemon_source_remove(struct zc_daemon *d, const char *at, bool force, struct zc_error *err)
+{
+    struct zc_daemon_source *s = source_claim(d, at, err);
+    if (!s)
+        return err->code;
+    int r = zc_vfs_source_remove(d->vfs, s->vfs, force, err);
+    pthread_mutex_lock(&d->sources_lock);
+    s->leaving = false;
+    if (r == 0)
+        zc_list_del(&s->link);
+    pthread_mutex_unlock(&d->sources_lock);
+    if (r < 0) {
+        zc_error_prefix(err, "/%.300s", at);
+        return r;
+    }
+    zc_info("%s is not shown at %s/%s any more", s->be->url, d->cfg->mountpoint, at);
+    zc_daemon_source_close(s);
+    return 0;
+}
