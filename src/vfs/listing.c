@@ -198,6 +198,13 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
     struct listing *l = calloc(1, sizeof(*l));
     if (!l)
         return -ENOMEM;
+    l->req = (struct zc_list_req){
+        /* before a cancel can come */
+        .base = {.prio = ZC_PRIO_DEMAND,
+                 .deadline_ns = again ? zc_now_ns() + LIST_AGAIN_DEADLINE : 0},
+        .path = d->path,
+        .done = listing_page,
+    };
     int r = vfs_op_begin(v, &l->op, d->src, &l->req.base);
     if (r < 0) {
         free(l);
@@ -206,12 +213,6 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
     vfs_dir_pin(d);
     l->v = v;
     l->d = d;
-    l->req = (struct zc_list_req){
-        .base = {.prio = ZC_PRIO_DEMAND,
-                 .deadline_ns = again ? zc_now_ns() + LIST_AGAIN_DEADLINE : 0},
-        .path = d->path,
-        .done = listing_page,
-    };
     atomic_fetch_add(&v->listings, 1);
     atomic_fetch_add(&d->src->listings, 1);
     zc_backend_list(d->src->cfg.be, &l->req);

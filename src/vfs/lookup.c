@@ -92,8 +92,7 @@ static void lookup_alone(struct lookup *l)
         lookup_reply(l, -ENOMEM, NULL);
         return;
     }
-    l->stat = (struct zc_stat_req){
-        .base = {.prio = ZC_PRIO_DEMAND}, .path = l->path, .done = lookup_stat_done};
+    l->stat.path = l->path;
     zc_backend_stat(l->d->src->cfg.be, &l->stat);
 }
 
@@ -152,6 +151,8 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
         return;
     }
     struct lookup *l = calloc(1, sizeof(*l) + len + 1);
+    if (l) /* before a cancel can come */
+        l->stat = (struct zc_stat_req){.base = {.prio = ZC_PRIO_DEMAND}, .done = lookup_stat_done};
     err = l ? vfs_op_begin(v, &l->op, d->src, &l->stat.base) : -ENOMEM;
     if (err < 0) {
         vfs_dir_unpin(v, d);
