@@ -524,3 +524,28 @@ int zc_hdfs_new(struct zc_net *net, const struct zc_hdfs_config *cfg, struct zc_
     *out = &h->be;
     return 0;
 }
+
+/* ---- for who looks for faults ---- */
+
+void zc_hdfs_look(struct zc_backend *be, struct zc_hdfs_view *out)
+{
+    const struct hdfs *h = zc_container_of(be, struct hdfs, be);
+    *out = (struct zc_hdfs_view){.n = h->target.n,
+                                 .active = atomic_load(&h->active),
+                                 .kerberos = h->target.kerberos,
+                                 .gateway = atomic_load(&h->gateway),
+                                 .ca_bundle = h->ca_bundle,
+                                 .root = h->root};
+}
+
+void zc_hdfs_look_namenode(struct zc_backend *be, size_t i, const char **url, const char **name)
+{
+    const struct hdfs *h = zc_container_of(be, struct hdfs, be);
+    *url = h->target.nn[i].url;
+    *name = h->target.nn[i].name;
+}
+
+void zc_hdfs_look_datanodes(struct zc_backend *be, zc_hdfs_node_fn *fn, void *arg)
+{
+    hdfs_nodes_each(zc_container_of(be, struct hdfs, be)->nodes, fn, arg);
+}

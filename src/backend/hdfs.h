@@ -40,4 +40,21 @@ struct zc_hdfs_config {
 int zc_hdfs_new(struct zc_net *net, const struct zc_hdfs_config *cfg, struct zc_backend **out,
                 struct zc_error *err);
 
+/* ---- for who looks for faults (zcache doctor) ---- */
+
+struct zc_hdfs_view {
+    size_t n;             /* NameNodes or gateways */
+    size_t active;        /* which of them answered last */
+    bool kerberos;        /* the configuration says so */
+    bool gateway;         /* HttpFS, once it is known */
+    const char *ca_bundle; /* or NULL; belongs to the source */
+    const char *root;     /* "" or "/a/b" */
+};
+void zc_hdfs_look(struct zc_backend *be, struct zc_hdfs_view *out);
+/* Of NameNode i: "http://host:port", and how to call it. Belong to the source. */
+void zc_hdfs_look_namenode(struct zc_backend *be, size_t i, const char **url, const char **name);
+/* DataNodes that reads have gone to so far: fn gets "host:port" and whether it failed last. */
+typedef void zc_hdfs_node_fn(void *arg, const char *authority, bool bad);
+void zc_hdfs_look_datanodes(struct zc_backend *be, zc_hdfs_node_fn *fn, void *arg);
+
 #endif

@@ -109,6 +109,15 @@ static int nodes_grow(struct hdfs_nodes *n)
     return 0;
 }
 
+void hdfs_nodes_each(struct hdfs_nodes *n, zc_hdfs_node_fn *fn, void *arg)
+{
+    pthread_mutex_lock(&n->lock);
+    for (size_t i = 0; i < n->cap_dn; i++)
+        if (n->dn[i])
+            fn(arg, n->dn[i]->authority, hdfs_node_is_bad(n->dn[i]));
+    pthread_mutex_unlock(&n->lock);
+}
+
 struct hdfs_dn *hdfs_node(struct hdfs_nodes *n, const char *authority, size_t len)
 {
     struct hdfs_dn *found = NULL;

@@ -108,6 +108,8 @@ struct hdfs_key { /* a version of a file */
 
 struct hdfs_nodes *hdfs_nodes_new(void);
 void hdfs_nodes_free(struct hdfs_nodes *n);
+/* Calls fn for each, under the lock. */
+void hdfs_nodes_each(struct hdfs_nodes *n, zc_hdfs_node_fn *fn, void *arg);
 /* The node of an authority; lives as long as the source. NULL when memory is short. */
 struct hdfs_dn *hdfs_node(struct hdfs_nodes *n, const char *authority, size_t len);
 void hdfs_node_good(struct hdfs_dn *dn);

@@ -360,37 +360,51 @@ static int config_place(struct s3 *s, const struct zc_s3_config *cfg, const stru
     return r < 0 ? zc_error_set(err, r, "out of memory") : 0;
 }
 
-static int config_creds(struct s3 *s, const struct zc_s3_config *cfg, const char *profile,
+/* Providers in their order; how many, or -ENOMEM with words. */
+static int config_chain(struct zc_net *net, const struct zc_s3_config *cfg, const char *profile,
+                        const char *ca_bundle, struct s3_provider *list[S3_CHAIN_MAX],
                         struct zc_error *err)
 {
     const char *named = getenv("AWS_PROFILE");
     struct s3_chain_config chain = {
-        .net = s->net,
+        .net = net,
         .profile = profile,
         .named = named && named[0],
         .explicit = cfg->profile != NULL,
         .region = config_first(cfg->region, "AWS_REGION", "AWS_DEFAULT_REGION", NULL),
-        .ca_bundle = s->ca_bundle,
+        .ca_bundle = ca_bundle,
     };
+    int n = s3_chain_new(&chain, list);
+    return n < 0 ? zc_error_set(err, n, "out of memory") : n;
+}
+
+static int config_creds(struct s3 *s, const struct zc_s3_config *cfg, const char *profile,
+                        struct zc_error *err)
+{
     struct s3_provider *list[S3_CHAIN_MAX];
     if (s->anonymous)
         return 0;
-    int n = s3_chain_new(&chain, list);
+    int n = config_chain(s->net, cfg, profile, s->ca_bundle, list, err);
     if (n < 0)
-        return zc_error_set(err, n, "out of memory");
+        return n;
     if (s3_creds_new(list, (size_t)n, &s->creds) < 0) {
-        while (n > 0)
-            n--, list[n]->free(list[n]);
+        for (int i = 0; i < n; i++)
+            list[i]->free(list[i]);
         return zc_error_set(err, -ENOMEM, "out of memory");
     }
     return s3_creds_load(s->creds, err);
 }
 
+static const char *config_profile(const struct zc_s3_config *cfg)
+{
+    const char *env = getenv("AWS_PROFILE");
+    return cfg->profile ? cfg->profile : env && env[0] ? env : "default";
+}
+
 static int config_all(struct s3 *s, const struct zc_s3_config *cfg, struct s3_profile *p,
                       struct zc_error *err)
 {
-    const char *env = getenv("AWS_PROFILE");
-    const char *name = cfg->profile ? cfg->profile : env && env[0] ? env : "default";
+    const char *name = config_profile(cfg);
     zc_autofree char *path = s3_profile_config_path();
     size_t n = strlen(cfg->prefix);
     if (!path)
@@ -452,4 +466,45 @@ int zc_s3_new(struct zc_net *net, const struct zc_s3_config *cfg, struct zc_back
 unsigned zc_s3_max_attempts(const struct zc_backend *be)
 {
     return be->ops == &s3_ops ? zc_container_of(be, struct s3, be)->max_attempts : 0;
+}
+
+/* ---- for who looks for faults ---- */
+
+void zc_s3_look(struct zc_backend *be, struct zc_s3_view *out)
+{
+    struct s3 *s = zc_container_of(be, struct s3, be);
+    const struct s3_place *p = atomic_load_explicit(&s->place, memory_order_acquire);
+    struct s3_keys *k = s->anonymous ? NULL : s3_creds_get(s->creds);
+    *out = (struct zc_s3_view){.path_style = p->path_style,
+                               .signed_requests = !s->anonymous,
+                               .ca_bundle = s->ca_bundle,
+                               .skew_ns = atomic_load(&s->skew_ns)};
+    snprintf(out->url, sizeof(out->url), "%s", p->base);
+    snprintf(out->region, sizeof(out->region), "%s", p->region);
+    pthread_mutex_lock(&s->lock);
+    memcpy(out->refused, s->refused, sizeof(out->refused));
+    pthread_mutex_unlock(&s->lock);
+    if (k) {
+        snprintf(out->key, sizeof(out->key), "%s", k->id);
+        snprintf(out->key_from, sizeof(out->key_from), "%s", k->source);
+        out->key_expires_ns = k->expires_ns;
+        s3_keys_unref(k);
+    }
+}
+
+int zc_s3_walk(struct zc_net *net, const struct zc_s3_config *cfg, zc_s3_walk_fn *fn, void *arg)
+{
+    const char *ca = config_first(cfg->ca_bundle, "AWS_CA_BUNDLE", NULL, NULL);
+    struct s3_provider *list[S3_CHAIN_MAX];
+    struct s3_keys *keys = NULL;
+    int r = -ENOENT, n = config_chain(net, cfg, config_profile(cfg), ca, list, NULL);
+    for (int i = 0; i < n && r == -ENOENT; i++) {
+        struct zc_error why = {0};
+        r = list[i]->load(list[i], &keys, &why);
+        fn(arg, list[i]->name, r, r == 0 ? keys->source : why.text);
+    }
+    s3_keys_unref(keys);
+    for (int i = 0; i < n; i++)
+        list[i]->free(list[i]);
+    return n < 0 ? n : r;
 }

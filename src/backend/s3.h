@@ -25,6 +25,27 @@ struct zc_s3_config {
 int zc_s3_new(struct zc_net *net, const struct zc_s3_config *cfg, struct zc_backend **out,
               struct zc_error *err);
 
+/* ---- for who looks for faults (zcache doctor) ---- */
+
+struct zc_s3_view {
+    char url[600]; /* where the bucket is asked for: "https://bucket.s3.eu-west-1.amazonaws.com" */
+    char region[64];
+    bool path_style;
+    bool signed_requests;
+    const char *ca_bundle; /* or NULL; belongs to the source */
+    int64_t skew_ns;       /* the store's clock minus ours, once it minded */
+    char refused[64];      /* the code of the last refusal, "" when there was none */
+    char key[64];          /* the access key's id, "" without one */
+    char key_from[512];    /* in words */
+    int64_t key_expires_ns; /* wall clock; 0: never */
+};
+/* As it is now; be is an S3 source itself, not a wrapper. */
+void zc_s3_look(struct zc_backend *be, struct zc_s3_view *out);
+/* Asks each source of credentials in turn, as zc_s3_new does, until one has keys or fails. fn gets
+   its name, 0 or -errno (-ENOENT: it is not set up), and words. Blocks. 0 when there are keys. */
+typedef void zc_s3_walk_fn(void *arg, const char *name, int err, const char *words);
+int zc_s3_walk(struct zc_net *net, const struct zc_s3_config *cfg, zc_s3_walk_fn *fn, void *arg);
+
 /* What AWS_MAX_ATTEMPTS or the profile's max_attempts say, for zc_retry_config; 0: nothing, or `be`
    is no S3 source (a wrapper, for instance: ask before wrapping). */
 unsigned zc_s3_max_attempts(const struct zc_backend *be);

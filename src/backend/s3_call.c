@@ -249,12 +249,24 @@ static void call_renew(struct s3_call *c, s3_creds_fn *fn)
     s3_keys_unref(old);
 }
 
+/* What follows may end in a reply to the kernel, and over io_uring the kernel holds on to the thread
+ * that replies: it must not be the one that loads keys, which ends. So it goes on on a loop. */
+static void call_on_loop(struct s3_call *c, zc_net_fn *fn)
+{
+    call_unwait(c);
+    if (zc_net_timer(c->s3->net, c->lane, 0, fn, c) < 0)
+        fn(c, true);
+}
+
 /* With other keys or without: stores have the last word on when keys end. */
+static void call_go_on(void *arg, bool ends)
+{
+    s3_call_start(arg);
+}
+
 static void call_renewed_ahead(void *arg, bool newer)
 {
-    struct s3_call *c = arg;
-    call_unwait(c);
-    s3_call_start(c);
+    call_on_loop(arg, call_go_on);
 }
 
 void s3_call_start(struct s3_call *c)
@@ -315,15 +327,10 @@ void s3_call_free(struct s3_call *c)
 
 /* ---- mending ---- */
 
-static void call_renewed(void *arg, bool newer)
+static void call_no_newer(void *arg, bool ends)
 {
     struct s3_call *c = arg;
     struct zc_error why = {0};
-    call_unwait(c);
-    if (newer) {
-        s3_call_start(c);
-        return;
-    }
     int r = s3_words(c, 0);
     if (atomic_load(&c->req->cancelled))
         r = -ECANCELED;
@@ -335,6 +342,11 @@ static void call_renewed(void *arg, bool newer)
             r = c->words.code = -EAGAIN;
     }
     call_end(c, r);
+}
+
+static void call_renewed(void *arg, bool newer)
+{
+    call_on_loop(arg, newer ? call_go_on : call_no_newer);
 }
 
 static bool call_fix_clock(struct s3_call *c, const char *code)
@@ -436,6 +448,9 @@ static void call_on_done(struct zc_http *http, int err)
     c->xml = (struct s3_xml_error){0};
     if (err == 0) {
         s3_xml_error_parse(c->body.p ? c->body.p : "", c->body.len, &c->xml);
+        pthread_mutex_lock(&s->lock);
+        snprintf(s->refused, sizeof(s->refused), "%s", s3_words_code(c));
+        pthread_mutex_unlock(&s->lock);
         if (call_mend(c))
             return;
     }

@@ -48,6 +48,7 @@ struct s3 {
     _Atomic int64_t skew_ns; /* the store's clock minus ours */
     atomic_uint lane;        /* for requests that name none */
     pthread_mutex_t lock;
+    char refused[64]; /* the last refusal's code; under the lock */
 };
 
 /* What response headers said; empty when they said nothing. */

@@ -34,10 +34,11 @@ int zc_cmd_umount(int argc, char **argv);
 int zc_cmd_warm(int argc, char **argv);
 int zc_cmd_free(int argc, char **argv);
 int zc_cmd_status(int argc, char **argv);
+int zc_cmd_doctor(int argc, char **argv);
 int zc_cmd_source(int argc, char **argv);
 
 extern const struct zc_opt_table zc_umount_table, zc_warm_table, zc_free_table, zc_status_table,
-    zc_source_cmd_table;
+    zc_source_cmd_table, zc_doctor_table;
 
 /* Lines of `zcache status` for one of its sources. named: with its path, and all figures. */
 void zc_status_source_rows(const json_t *source, bool named);

@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include "cli/cli.h"
+#include "cli/mountopts.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -113,6 +114,24 @@ static void every_command_is_in_the_first_page(void **state)
     }
 }
 
+/* doctor reaches a source as mount does: what mount has for that, it must have too. */
+static void doctor_takes_what_says_how_to_reach_a_source(void **state)
+{
+    for (size_t i = 0; i < zc_source_table.n; i++) {
+        const struct zc_opt *m = &zc_source_table.opts[i], *found = NULL;
+        for (size_t k = 0; k < zc_doctor_table.n; k++)
+            if (strcmp(zc_doctor_table.opts[k].name, m->name) == 0)
+                found = &zc_doctor_table.opts[k];
+        if (!(m->flags & (ZC_OPT_S3 | ZC_OPT_HDFS)))
+            continue;
+        if (!found)
+            fail_msg("zcache doctor does not take --%s", m->name);
+        assert_int_equal(found->type, m->type);
+        assert_int_equal(found->offset, m->offset); /* the options of mount stand first */
+        assert_int_equal(found->flags, m->flags & (ZC_OPT_S3 | ZC_OPT_HDFS));
+    }
+}
+
 static void names_and_letters_are_used_once(void **state)
 {
     for (const struct zc_command *c = zc_commands; c->name; c++) {
@@ -178,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_is_described),
         cmocka_unit_test(every_command_is_in_the_first_page),
+        cmocka_unit_test(doctor_takes_what_says_how_to_reach_a_source),
         cmocka_unit_test(names_and_letters_are_used_once),
         cmocka_unit_test(exit_statuses),
     };
