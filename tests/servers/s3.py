@@ -64,10 +64,10 @@ def make_authority(folder, names=("127.0.0.1",)):
             ("IP:" if re.fullmatch(r"[0-9.]+", n) else "DNS:") + n for n in names) + "\n")
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     for command in (
-        ["req", "-x509", *ec, "-days", "2", "-subj", "/CN=zcache test authority", "-keyout", ca_key,
+        ["req", "-x509", *ec, "-days", "60", "-subj", "/CN=zcache test authority", "-keyout", ca_key,
          "-out", ca, "-addext", "keyUsage=critical,keyCertSign"],
         ["req", *ec, "-subj", "/CN=zcache test server", "-keyout", key, "-out", req],
-        ["x509", "-req", "-in", req, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2",
+        ["x509", "-req", "-in", req, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "60",
          "-extfile", ext, "-out", cert],
     ):
         subprocess.run(["openssl", *command], check=True, capture_output=True)
