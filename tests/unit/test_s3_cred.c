@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Profiles, credentials, and renewing them. */
-#include "backend/s3_cred.h"
+#include "backend/s3_cred_priv.h"
 #include "backend/s3_profile.h"
 
 #include "unit.h"
@@ -329,6 +329,246 @@ static void keys_that_end_soon_are_renewed_ahead(void **state)
     s3_creds_free(c);
 }
 
+/* ---- decoders ---- */
+
+static void json(enum s3_answer_kind kind, const char *text, const char *id, const char *token,
+                 int64_t end_s, const char *words)
+{
+    struct s3_fields f = {0};
+    struct zc_error why = {0};
+    int r = s3_decode_json(kind, text, strlen(text), &f, &why);
+    assert_int_equal(r, id ? 0 : -EBADMSG);
+    if (!id) {
+        assert_non_null(strstr(why.text, words));
+        return;
+    }
+    assert_string_equal(f.id, id);
+    assert_string_equal(f.token ? f.token : "none", token);
+    assert_int_equal(f.expires_ns / ZC_NS_PER_S, end_s);
+    s3_fields_free(&f);
+}
+
+static void json_answers(void **state)
+{
+    const int64_t end = 1795449600; /* 2026-11-23T16:00:00Z */
+#define KEYS "\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s\""
+#define END "\"Expiration\":\"2026-11-23T16:00:00Z\""
+    json(S3_ANSWER_METADATA, "{\"Code\":\"Success\"," KEYS ",\"Token\":\"t\"," END "}", "A", "t",
+         end, NULL);
+    json(S3_ANSWER_METADATA, "{\"Code\":\"Failed\"," KEYS "}", NULL, NULL, 0, "Code is Failed");
+    json(S3_ANSWER_METADATA, "{" KEYS ",\"Token\":\"t\"}", NULL, NULL, 0, "Expiration");
+    json(S3_ANSWER_CONTAINER, "{" KEYS ",\"Token\":\"\"," END "}", "A", "none", end, NULL);
+    json(S3_ANSWER_CONTAINER, "{\"AccessKeyId\":\"A\"," END "}", NULL, NULL, 0, "SecretAccessKey");
+    json(S3_ANSWER_CONTAINER, "{\"AccessKeyId\":\"A b\",\"SecretAccessKey\":\"s\"," END "}", NULL,
+         NULL, 0, "AccessKeyId");
+    json(S3_ANSWER_CONTAINER, "{" KEYS ",\"Token\":\"a\\r\\nb\"," END "}", NULL, NULL, 0, "Token");
+    json(S3_ANSWER_CONTAINER, "{\"AccessKeyId\":7," END "}", NULL, NULL, 0, "AccessKeyId");
+    json(S3_ANSWER_CONTAINER, "[" KEYS "]", NULL, NULL, 0, "JSON");
+    json(S3_ANSWER_CONTAINER, "", NULL, NULL, 0, "JSON");
+    json(S3_ANSWER_PROCESS, "{\"Version\":1," KEYS "}", "A", "none", 0, NULL);
+    json(S3_ANSWER_PROCESS, "{\"Version\":1," KEYS ",\"Expiration\":null}", "A", "none", 0, NULL);
+    json(S3_ANSWER_PROCESS, "{\"Version\":1," KEYS ",\"Expiration\":\"2026-11-23T17:00:00+01:00\"}",
+         "A", "none", end, NULL);
+    json(S3_ANSWER_PROCESS, "{\"Version\":\"1\"," KEYS "}", NULL, NULL, 0, "Version");
+    json(S3_ANSWER_PROCESS, "{" KEYS "}", NULL, NULL, 0, "Version");
+    json(S3_ANSWER_PROCESS, "{\"Version\":1," KEYS ",\"Expiration\":\"soon\"}", NULL, NULL, 0,
+         "not a time");
+    json(S3_ANSWER_SSO,
+         "{\"roleCredentials\":{\"accessKeyId\":\"A\",\"secretAccessKey\":\"s\",\"sessionToken\":"
+         "\"t\",\"expiration\":1795449600000}}",
+         "A", "t", end, NULL);
+    json(S3_ANSWER_SSO, "{\"accessKeyId\":\"A\"}", NULL, NULL, 0, "JSON");
+}
+
+static void times(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t s; /* 0: none */
+    } cases[] = {
+        {"2026-11-23T16:00:00Z", 1795449600},
+        {"2026-11-23T16:00:00UTC", 1795449600},
+        {"2026-11-23T16:00:00.987654Z", 1795449600},
+        {"2026-11-23T16:00:00+00:00", 1795449600},
+        {"2026-11-23T10:30:00-05:30", 1795449600},
+        {"2026-11-23T16:00:00", 0},
+        {"2026-11-23 16:00:00Z", 0},
+        {"2026-11-23T16:00:00+99:00", 0},
+        {"", 0},
+        {"2026-11-23T16:00:00Z and more that makes it too long to be a time of any kind", 0},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++) {
+        int64_t ns = 0;
+        assert_int_equal(s3_decode_time(cases[i].text, &ns), cases[i].s ? 0 : -EINVAL);
+        assert_int_equal(ns / ZC_NS_PER_S, cases[i].s);
+    }
+}
+
+static void sts_answers(void **state)
+{
+    struct s3_fields f = {0};
+    struct zc_error why = {0};
+    static const char good[] =
+        "<?xml version=\"1.0\"?><AssumeRoleResponse xmlns=\"u\"><AssumeRoleResult>"
+        "<AssumedRoleUser><AccessKeyId>not this</AccessKeyId></AssumedRoleUser><Credentials>"
+        "<AccessKeyId>A</AccessKeyId><SecretAccessKey>s&#43;</SecretAccessKey>"
+        "<SessionToken>t</SessionToken><Expiration>2026-11-23T16:00:00Z</Expiration>"
+        "</Credentials></AssumeRoleResult><Credentials><AccessKeyId>nor this</AccessKeyId>"
+        "</Credentials></AssumeRoleResponse>";
+    assert_int_equal(s3_decode_sts(good, strlen(good), &f, &why), 0);
+    assert_string_equal(f.id, "A");
+    assert_string_equal(f.secret, "s+");
+    assert_string_equal(f.token, "t");
+    s3_fields_free(&f);
+    for (size_t n = 0; n + 1 < sizeof(good); n++) /* cut short anywhere */
+        assert_int_equal(s3_decode_sts(good, n, &f, &why), -EBADMSG);
+    static const char *const bad[] = {
+        "<a><bResult><Credentials><AccessKeyId>A</AccessKeyId><AccessKeyId>B</AccessKeyId>"
+        "</Credentials></bResult></a>",
+        "<!DOCTYPE a><a/>",
+        "{}",
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(bad); i++)
+        assert_int_equal(s3_decode_sts(bad[i], strlen(bad[i]), &f, &why), -EBADMSG);
+}
+
+static void sso_cache(void **state)
+{
+    struct s3_sso_token t;
+    struct zc_error why = {0};
+    static const char whole[] =
+        "{\"accessToken\":\"a\",\"expiresAt\":\"2026-11-23T16:00:00UTC\",\"clientId\":\"c\","
+        "\"clientSecret\":\"s\",\"refreshToken\":\"r\",\"registrationExpiresAt\":"
+        "\"2026-11-23T16:00:00Z\"}";
+    static const char half[] = "{\"accessToken\":\"a\",\"expiresAt\":\"2026-11-23T16:00:00Z\","
+                               "\"clientId\":\"c\",\"refreshToken\":\"r\"}";
+    assert_int_equal(s3_decode_sso_file(whole, strlen(whole), &t, &why), 0);
+    assert_string_equal(t.refresh, "r");
+    assert_int_equal(t.registration_ns, t.expires_ns);
+    s3_sso_token_free(&t);
+    assert_int_equal(s3_decode_sso_file(half, strlen(half), &t, &why), 0);
+    assert_null(t.refresh); /* without the secret it is of no use */
+    s3_sso_token_free(&t);
+    assert_int_equal(s3_decode_sso_file("{}", 2, &t, &why), -EBADMSG);
+}
+
+static void words_of_a_command(void **state)
+{
+    static const struct {
+        const char *line, *words; /* joined by '|'; NULL: refused */
+    } cases[] = {
+        {"a b\tc\n", "a|b|c"},
+        {"'two words' \"and \\\"more\\\"\" x\\ y", "two words|and \"more\"|x y"},
+        {"a'b'\"c\"d", "abcd"},
+        {"a '' b", "a||b"},
+        {"p \"\\n$HOME\" `z` $(y) * ; &", "p|\\n$HOME|`z`|$(y)|*|;|&"},
+        {"'open", NULL},
+        {"\"open", NULL},
+        {"end\\", NULL},
+        {"", NULL},
+        {"   ", NULL},
+        {"''", NULL},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++) {
+        char **argv = NULL, joined[200] = "";
+        int r = s3_process_split(cases[i].line, &argv);
+        assert_int_equal(r, cases[i].words ? 0 : -EINVAL);
+        for (char **a = argv; r == 0 && *a; a++)
+            snprintf(joined + strlen(joined), sizeof(joined) - strlen(joined), "%s%s",
+                     a == argv ? "" : "|", *a);
+        if (r == 0)
+            assert_string_equal(joined, cases[i].words);
+        s3_process_split_free(r == 0 ? argv : NULL);
+    }
+}
+
+static void where_a_container_may_be_asked(void **state)
+{
+    static const struct {
+        const char *url;
+        bool ok;
+    } cases[] = {
+        {"http://127.0.0.1:80/x", true},
+        {"http://127.9.8.7/x", true},
+        {"http://localhost/x", true},
+        {"http://[::1]:8080/x", true},
+        {"http://169.254.170.2/x", true},
+        {"http://169.254.170.23/v1", true},
+        {"http://[fd00:ec2::23]/v1", true},
+        {"http://[fd00:ec2:0::23]/v1", true},
+        {"https://any.example/x", true},
+        {"http://any.example/x", false},
+        {"http://169.254.169.254/x", false},
+        {"http://128.0.0.1/x", false},
+        {"http://localhost.example", false},
+        {"http://127.0.0.1@evil/x", false},
+        {"http://evil\\@127.0.0.1/x", false},
+        {"http://127.0.0.1 /x", false},
+        {"ftp://127.0.0.1/", false},
+        {"http://", false},
+        {"http://[::1", false},
+        {"http://[::1]x/", false},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++)
+        assert_int_equal(s3_container_url_ok(cases[i].url), cases[i].ok);
+}
+
+/* ---- roles that lead to others ---- */
+
+static void circles_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct s3_creds *c;
+    struct zc_error err = {0};
+    put(f->config, "[profile a]\nrole_arn = r\nsource_profile = b\n"
+                   "[profile b]\nrole_arn = r\nsource_profile = c\n"
+                   "[profile c]\nrole_arn = r\nsource_profile = a\n");
+    assert_int_equal(load("a", true, &c, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "circle: a <- c <- b <- a"));
+    s3_creds_free(c);
+}
+
+/* ---- who waits ---- */
+
+static void a_failure_is_told_and_not_repeated_at_once(void **state)
+{
+    struct short_lived s = {.p = {.name = "short", .load = short_load, .free = short_free},
+                            .life_ns = ZC_NS_PER_S / 10};
+    struct s3_provider *list[] = {&s.p};
+    struct s3_creds *c;
+    struct renewed r = {0};
+    struct zc_error why = {0};
+    assert_int_equal(s3_creds_new(list, 1, &c), 0);
+    assert_int_equal(s3_creds_load(c, NULL), 0);
+    struct s3_keys *k = s3_creds_get(c);
+    usleep(120000);
+    assert_true(s3_keys_expired(k));
+    s.fail = true;
+    s3_creds_renew(c, k, on_renewed, &r);
+    wait_for(&r.calls);
+    assert_false(r.newer);
+    s3_creds_why(c, &why);
+    assert_int_equal(why.code, -EACCES);
+    assert_string_equal(why.text, "no more");
+    r.calls = 0;
+    s3_creds_renew(c, k, on_renewed, &r); /* too soon */
+    assert_int_equal(r.calls, 1);
+    assert_int_equal(s.loads, 1);
+    s.fail = false;
+    s.life_ns = 3600 * ZC_NS_PER_S;
+    for (int i = 0; i < 100 && !r.newer; i++) {
+        usleep(20000);
+        r.calls = 0;
+        s3_creds_renew(c, k, on_renewed, &r);
+        wait_for(&r.calls);
+    }
+    assert_true(r.newer);
+    s3_creds_why(c, &why);
+    assert_int_equal(why.code, 0);
+    s3_keys_unref(k);
+    s3_creds_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +579,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(words_for_what_is_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(changed_files_are_read_again, setup, teardown),
         cmocka_unit_test(keys_that_end_soon_are_renewed_ahead),
+        cmocka_unit_test(json_answers),
+        cmocka_unit_test(times),
+        cmocka_unit_test(sts_answers),
+        cmocka_unit_test(sso_cache),
+        cmocka_unit_test(words_of_a_command),
+        cmocka_unit_test(where_a_container_may_be_asked),
+        cmocka_unit_test_setup_teardown(circles_are_refused, setup, teardown),
+        cmocka_unit_test(a_failure_is_told_and_not_repeated_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
