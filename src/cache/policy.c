@@ -566,16 +566,11 @@ void zc_policy_remove(struct zc_policy *p, uint32_t slot)
         history_put(p, s->hash, s->last, s->gap ? s->gap : USED_ONCE);
 }
 
-uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
-                          void *user)
+/* One search; NONE also when only a part of the residents was asked. */
+static uint32_t policy_search(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
+                              void *user)
 {
-    if (!p->pressed) {
-        p->capacity = p->window.bytes + p->main.bytes;
-        p->pressed = true;
-    }
     uint64_t share = policy_share(p);
-    if (p->main.bytes >= share - share / 8)
-        p->filling = false;
     for (;;) {
         uint32_t w = queue_find(p, &p->window, may_evict, user);
         if (w == NONE)
@@ -596,4 +591,23 @@ uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uin
         p->credit += size_of(slot_at(p, m));
         return m;
     }
+}
+
+uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
+                          void *user)
+{
+    if (!p->pressed) {
+        p->capacity = p->window.bytes + p->main.bytes;
+        p->pressed = true;
+    }
+    uint64_t share = policy_share(p);
+    if (p->main.bytes >= share - share / 8)
+        p->filling = false;
+    /* Each search goes on behind what the one before was refused, to the end of its queue, and then
+       begins at the oldest: so many ask everybody, wherever the hands stood. */
+    uint32_t searches = ZC_MAX(p->main.n, p->window.n) / ASK_MAX + 2, victim;
+    do
+        victim = policy_search(p, may_evict, user);
+    while (victim == NONE && --searches > 0);
+    return victim;
 }

@@ -30,9 +30,9 @@ void zc_policy_touch(struct zc_policy *p, uint32_t slot);
 void zc_policy_remove(struct zc_policy *p, uint32_t slot);
 
 /* The best resident to evict now, or UINT32_MAX. may_evict(user, slot) says no to what is open or
-   in flight; such a one is passed over and keeps its place. The number of questions in one call is
-   bounded (about 2,000): when all were answered no, the result is UINT32_MAX, and the next call
-   goes on behind them. The caller evicts it and calls zc_policy_remove. */
+   in flight; such a one is passed over and keeps its place. UINT32_MAX means that every resident
+   was asked and none may go; that takes about twice as many questions as there are residents, while
+   a call that finds one mostly asks a few. The caller evicts it and calls zc_policy_remove. */
 uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
                           void *user);
 
