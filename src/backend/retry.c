@@ -423,7 +423,7 @@ static void retry_op_cancel(struct zc_backend *be, struct zc_req *req)
 static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
 {
     struct retry *r = retry_of(be);
-    int64_t until = zc_now_ns() + RETRY_PROBE_NS;
+    int64_t until = zc_now_ns() + ZC_MIN(RETRY_PROBE_NS, r->cfg.deadline_ns);
     int e = -EAGAIN;
     for (int i = 0; i < RETRY_PROBES && zc_retry_useful(e) && zc_now_ns() < until; i++) {
         if (i) {

@@ -216,7 +216,7 @@ static void probe_done(struct zc_list_req *req, int err, const struct zc_entry *
 static int probe_once(struct s3 *s, struct zc_error *err)
 {
     struct s3_probe p = {
-        .req = {.base = {.deadline_ns = zc_now_ns() + S3_PROBE_NS},
+        .req = {.base = {.deadline_ns = zc_now_ns() + s->probe_ns},
                 .path = "",
                 .max = 1,
                 .done = probe_done},
@@ -429,6 +429,7 @@ static int config_all(struct s3 *s, const struct zc_s3_config *cfg, struct s3_pr
     s->tls = (struct zc_net_tls){.ca_bundle = s->ca_bundle, .no_verify = cfg->no_verify_ssl};
     s->anonymous = cfg->no_sign_request;
     s->requester_pays = cfg->requester_pays;
+    s->probe_ns = cfg->probe_ns ? ZC_MIN(cfg->probe_ns, S3_PROBE_NS) : S3_PROBE_NS;
     r = config_attempts(s, config_first(NULL, "AWS_MAX_ATTEMPTS", NULL, p->v[S3_SET_MAX_ATTEMPTS]),
                         err);
     if (r == 0)

@@ -20,6 +20,7 @@ struct zc_s3_config {
     bool no_sign_request;
     bool requester_pays;
     bool no_verify_ssl;
+    int64_t probe_ns; /* how long the first question may take; 0, or more than 30 s: 30 s */
 };
 
 int zc_s3_new(struct zc_net *net, const struct zc_s3_config *cfg, struct zc_backend **out,

@@ -42,6 +42,7 @@ struct s3 {
     char *ca_bundle;
     bool anonymous, requester_pays;
     unsigned max_attempts; /* 0: not said */
+    int64_t probe_ns;
     struct zc_net_tls tls;
     struct s3_creds *creds;
     _Atomic(struct s3_place *) place;

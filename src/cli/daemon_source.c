@@ -33,6 +33,7 @@ int zc_daemon_store(struct zc_net *net, const struct zc_source *src, const struc
             .force_path_style = o->force_path_style,
             .no_sign_request = o->no_sign_request,
             .requester_pays = o->requester_pays,
+            .probe_ns = o->read_timeout,
             .no_verify_ssl = o->no_verify_ssl,
         };
         return zc_s3_new(net, &s3, out, err);
