@@ -314,3 +314,20 @@ def test_authority_by_option_and_no_verify(zc, stores, tree):
 def test_plain_http_to_a_tls_port(store_refuses, stores):
     port = stores.get("versitygw", True).port
     store_refuses("versitygw", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", words=["."])
+
+
+def test_endpoint_that_says_nothing(refused):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen(64)
+        at = "127.0.0.1:%d" % s.getsockname()[1]
+        refused("s3://bucket", "--endpoint-url", "http://" + at, "--no-sign-request",
+                "--read-timeout", "3s", words=[at], timeout=20)
+
+
+def test_mount_in_its_own_source(zc, refused):
+    point, _ = zc.place()
+    refused("file://" + os.path.dirname(point), words=["in its own source"], point=point)
+    inner = os.path.join(point, "inner")
+    os.mkdir(inner)
+    refused("file://" + inner, words=["hide its own source"], point=point)
