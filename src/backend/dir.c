@@ -140,6 +140,8 @@ static void dir_get_run(struct dir_worker *w, struct zc_get_req *req)
     int r = dir_get(w, req, &theirs);
     if (r < 0 && !theirs)
         r = dir_fail(w->src, &req->base.err, req->path, r);
+    if (r == -ENOENT && !theirs) /* a version that was removed is none that there is */
+        r = req->base.err.code = -ESTALE;
     dir_ended(w->src, r);
     req->done(req, r);
 }

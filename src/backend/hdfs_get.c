@@ -206,7 +206,8 @@ static void get_redirected(struct hdfs_op *op, int err)
     struct hdfs *h = op->h;
     const char *authority, *rpc;
     size_t len, rpc_len;
-    if (err == -EFBIG && op->call.status == 200 && !atomic_exchange(&h->gateway, true)) {
+    if (err == -EFBIG && op->call.status == 200 && g->len > HDFS_SMALL_MAX) {
+        atomic_store(&h->gateway, true);
         op->base->err = (struct zc_error){0};
         get_next(g); /* in smaller pieces */
         return;

@@ -227,8 +227,7 @@ int s3_url_parts(const char *url, bool *tls, char *host, size_t n)
             return -EINVAL;
     if (*h == '[') {
         end = strchr(++h, ']');
-        if (!end || (end[1] && !strchr(":/?#", end[1])) ||
-            strspn(h, "0123456789abcdefABCDEF:.") != (size_t)(end - h))
+        if (!end || (end[1] && !strchr(":/?#", end[1])))
             return -EINVAL;
     } else {
         end = h + strcspn(h, ":/?#");

@@ -189,6 +189,7 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
         .allow_other = o->allow_other,
         .passthrough = (enum zc_toggle)o->passthrough,
         .io_uring = (enum zc_toggle)o->io_uring,
+        .several = !zc_plan_is_single(d->cfg->plan),
         .max_threads = (unsigned)o->max_threads,
         .memory = o->memory_target / 4,
         .fetch = d->fetch,
@@ -220,7 +221,7 @@ static void daemon_teardown(struct zc_daemon *d)
     if (d->cache)
         zc_cache_close(d->cache);
     struct zc_list *it;
-    while ((it = zc_list_pop_front(&d->sources)))
+    while ((it = zc_list_pop_front(&d->sources)) || (it = zc_list_pop_front(&d->retired)))
         zc_daemon_source_close(zc_list_entry(it, struct zc_daemon_source, link));
     for (size_t i = 0; d->opened && i < d->cfg->plan->n; i++)
         zc_daemon_source_close(d->opened[i]);
@@ -252,6 +253,7 @@ int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), 
     pthread_mutex_init(&d.lock, NULL);
     pthread_mutex_init(&d.sources_lock, NULL);
     zc_list_init(&d.sources);
+    zc_list_init(&d.retired);
     daemon_process();
 
     int r = daemon_start(&d, err);

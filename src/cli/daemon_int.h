@@ -28,7 +28,8 @@ struct zc_daemon {
     const struct zc_daemon_config *cfg;
     char *name; /* of what is mounted: the source, or all of them with their paths */
     pthread_mutex_t sources_lock;
-    struct zc_list sources;           /* struct zc_daemon_source */
+    struct zc_list sources; /* struct zc_daemon_source */
+    struct zc_list retired; /* those that were removed, but whose threads must not end yet */
     struct zc_daemon_source **opened; /* at the start, those of the plan that are not shown yet */
     struct zc_cache *cache;
     struct zc_fetch *fetch;

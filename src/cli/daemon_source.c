@@ -202,6 +202,21 @@ static struct zc_daemon_source *source_claim(struct zc_daemon *d, const char *at
     return mine ? found : NULL;
 }
 
+/* A ring's place that was refilled by a thread of this source, when that answered a request, is
+   cancelled by the kernel when the thread ends. So with io_uring its threads live on, idle. */
+static void source_retire(struct zc_daemon *d, struct zc_daemon_source *s)
+{
+    struct zc_fuse_stats fuse;
+    zc_fuse_get_stats(d->fuse, &fuse);
+    if (strcmp(fuse.io_uring, "on") != 0) {
+        zc_daemon_source_close(s);
+        return;
+    }
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_push_back(&d->retired, &s->link);
+    pthread_mutex_unlock(&d->sources_lock);
+}
+
 int zc_daemon_source_remove(struct zc_daemon *d, const char *at, bool force, struct zc_error *err)
 {
     struct zc_daemon_source *s = source_claim(d, at, err);
@@ -218,6 +233,6 @@ int zc_daemon_source_remove(struct zc_daemon *d, const char *at, bool force, str
         return r;
     }
     zc_info("%s is not shown at %s/%s any more", s->be->url, d->cfg->mountpoint, at);
-    zc_daemon_source_close(s);
+    source_retire(d, s);
     return 0;
 }

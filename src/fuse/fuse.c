@@ -44,6 +44,14 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
         strcpy(f->io_uring, "off: --io-uring off");
         return 0;
     }
+    /* A request that waits keeps its place in its core's ring, and there are few: readers of a
+       store that stands still would soon hold all of them. The device has no such limit. */
+    if (f->cfg.several && f->cfg.io_uring == ZC_AUTO) {
+        strcpy(f->io_uring,
+               "off: with several sources, one that stands still would take the rings' "
+               "places from the others; --io-uring on uses them all the same");
+        return 0;
+    }
 #ifndef ZC_FUSE_URING_SAFE
     strcpy(f->io_uring, "off: this libfuse submits replies of other threads unsafely");
     if (f->cfg.io_uring == ZC_ON)

@@ -43,7 +43,7 @@ struct zc_fuse {
     bool mounted;
     bool can_pass; /* settled by init, turned off when the kernel refuses a backing file */
     bool uring;
-    char passthrough[160], io_uring[160]; /* for status */
+    char passthrough[160], io_uring[200]; /* for status */
 
     struct fnode_bucket {
         pthread_mutex_t lock;

@@ -99,8 +99,10 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     fuse_unset_feature_flag(conn, FUSE_CAP_FLOCK_LOCKS);
     fuse_unset_feature_flag(conn, FUSE_CAP_POSIX_LOCKS);
     conn->max_write = 1 << 20;
-    conn->max_background = 64;
-    conn->congestion_threshold = 48;
+    /* Reads ahead of a reader. With several sources the limit must not be one that readers of a
+       store that stands still can fill. */
+    conn->max_background = f->cfg.several ? 16384 : 64;
+    conn->congestion_threshold = f->cfg.several ? 12288 : 48;
     conn->time_gran = 1;
     if (f->can_pass) {
         if (fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH)) {

@@ -20,7 +20,7 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
-from servers import s3  # noqa: E402
+from servers import hdfs, s3  # noqa: E402
 from zcache import Zcache  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -204,6 +204,20 @@ def own_server(request, work):
     """A server of this test's own, which it may kill."""
     with s3.KINDS[request.param](os.path.join(work, "server")) as s:
         yield s
+
+
+@pytest.fixture(scope="session")
+def hdfs_cluster(base):
+    """A NameNode and two DataNodes, for all that do not need one of their own: a start takes long. Whoever
+    stops a daemon of it starts it again."""
+    with hdfs.Cluster(os.path.join(base, "hdfs"), tls=True) as c:
+        yield c
+
+
+def pytest_collection_modifyitems(items):
+    """What needs HDFS comes last, so that its daemons do not run beside all the rest."""
+    items.sort(key=lambda i: bool({"hdfs_cluster", "simple"} & set(i.fixturenames)) or
+               any(k in i.name for k in ("[webhdfs", "[httpfs", "[two")))
 
 
 @pytest.fixture

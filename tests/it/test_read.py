@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Right bytes, from every source, by the tools that people use; and nothing asked twice."""
 
-import mmap
 import os
-import random
 import stat
 import subprocess
 import threading
@@ -43,14 +41,6 @@ def test_every_byte_from_any_store(zc, stores, any_server, tree, work):
     copy_and_check(m, folder, work)
 
 
-@pytest.mark.sanitized
-def test_every_byte_from_a_folder(zc, tree, work):
-    folder, sizes = tree
-    m = zc.mount(f"file://{folder}")
-    same_tree(m, folder, sizes)
-    copy_and_check(m, folder, work)
-
-
 @pytest.mark.parametrize("options", [
     ["--passthrough", "off"],
     ["--passthrough", "off", "--io-uring", "off"],
@@ -68,17 +58,6 @@ def test_every_byte_whatever_the_options(zc, stores, tree, work, options):
     m = zc.mount("s3://" + stores.bucket(server, "tree", folder), *options, server=server)
     same_tree(m, folder, sizes)
     same_tree(m, folder, sizes)
-
-
-def test_a_second_pass_asks_nothing(zc, stores, server, tree):
-    folder, sizes = tree
-    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--metadata-ttl", "indefinite",
-                 server=server)
-    same_tree(m, folder, sizes)
-    before, own = server.requests(), m.requests()
-    same_tree(m, folder, sizes)
-    assert server.requests() == before
-    assert m.requests() == own
 
 
 def test_each_byte_is_fetched_once(zc, stores, server, tree):
@@ -124,29 +103,6 @@ def test_files_without_etags(zc, work, stores, tree):
     same_tree(m, folder, sizes)
 
 
-@pytest.mark.sanitized
-def test_random_reads_and_maps(zc, stores, server, tree):
-    folder, _ = tree
-    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
-    rng = random.Random(1)
-    for path in ("large/forty", "large/ten"):
-        with open(os.path.join(folder, path), "rb") as f:
-            want = f.read()
-        fd = os.open(m.join(path), os.O_RDONLY)
-        try:
-            for _ in range(200):
-                off, n = rng.randrange(len(want) + 100), rng.choice([1, 4096, 100_000, 3 * MIB])
-                assert os.pread(fd, n, off) == want[off:off + n], (path, off, n)
-            assert os.pread(fd, 10, len(want)) == b""
-            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped:
-                for _ in range(50):
-                    off = rng.randrange(len(want))
-                    assert mapped[off:off + 70_000] == want[off:off + 70_000]
-        finally:
-            os.close(fd)
-        assert m.read(path) == want
-
-
 def test_random_reads_do_not_fetch_the_file(zc, stores, server, tree):
     """One 4 KiB read in a 40 MiB file must not cost 40 MiB."""
     folder, _ = tree
@@ -177,30 +133,6 @@ def test_the_mount_is_read_only(zc, tree):
             attempt()
         assert e.value.errno == 30, e.value  # EROFS
     assert m.read("one") == open(os.path.join(tree[0], "one"), "rb").read()
-
-
-def test_names_that_are_not_there(zc, stores, server, tree):
-    folder, _ = tree
-    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--metadata-ttl", "indefinite",
-                 server=server)
-    os.listdir(m.path)
-    os.listdir(m.join("many/1"))
-    before = server.requests()
-    for path in ("nothing", "many/1/nothing", "many/1/f0001.bin.idx", "one/below-a-file"):
-        with pytest.raises((FileNotFoundError, NotADirectoryError)):
-            os.stat(m.join(path))
-    assert server.requests() == before, "listings did not answer for names that are not there"
-
-
-def test_listing_makes_a_stat_free(zc, stores, server, tree):
-    folder, sizes = tree
-    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--metadata-ttl", "indefinite",
-                 server=server)
-    names = os.listdir(m.join("many/4"))
-    before = server.requests()
-    for name in names:
-        assert os.stat(m.join("many/4", name)).st_size == sizes["many/4/" + name]
-    assert server.requests() == before
 
 
 def test_parallel_readers_of_one_cold_file(zc, stores, server, tree):

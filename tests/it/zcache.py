@@ -61,6 +61,8 @@ class Mount:
     def __fspath__(self):
         return self.path
 
+    __str__ = __fspath__
+
     def join(self, *parts):
         return os.path.join(self.path, *parts)
 
@@ -176,9 +178,11 @@ class Zcache:
 
     def mount(self, source, *options, env=None, server=None, point=None, cache=None, keep=False,
               foreground=False, size="2GiB", prefix=()):
+        """source: a source, or a list of words that name several."""
         if point is None:
             point, made = self.place()
             cache = cache or made
+        words = [source] if isinstance(source, str) else list(source)
         options = ["--cache-dir", cache, "--cache-size", size, "--log-directory", self.logs, *options]
         if keep:
             options.append("--keep-cache")
@@ -186,7 +190,7 @@ class Zcache:
         process = None
         if foreground:
             process = subprocess.Popen(
-                [*prefix, self.binary, "mount", "--foreground", *options, source, point],
+                [*prefix, self.binary, "mount", "--foreground", *options, *words, point],
                 env={**self.env, **env}, stdin=subprocess.DEVNULL,
                 stderr=open(os.path.join(self.logs, "foreground"), "ab"))
             wait_for(lambda: point in mounts_below(point) or process.poll() is not None, 60)
@@ -194,7 +198,7 @@ class Zcache:
             wait_for(lambda: self.run("status", point).returncode == 0, 20,
                      message="status does not answer")
         else:
-            self.ok("mount", *options, source, point, env=env, prefix=prefix)
+            self.ok("mount", *options, *words, point, env=env, prefix=prefix)
         m = Mount(self, source, point, cache, keep, process)
         self.mounts.append(m)
         return m

@@ -159,6 +159,7 @@ class Cluster:
         self.rpc, self.http, self.https = free_port(), free_port(), free_port()
         self.daemons = {}
         self.dn_ports = []
+        self.httpfs_port = None
         self.user, self.token = "root", None
         os.makedirs(self.conf, exist_ok=True)
 
@@ -397,8 +398,13 @@ class Cluster:
     def env(self):
         return {"HADOOP_USER_NAME": self.user}
 
+    def gateway(self):
+        """Port of a gateway before this cluster, started when it is first asked for."""
+        if self.httpfs_port is None:
+            self.httpfs_port = self.start_httpfs()
+        return self.httpfs_port
+
     def start_httpfs(self):
-        """A gateway before this cluster -> its port."""
         home, port = os.path.join(self.folder, "httpfs"), free_port()
         jars = classpath(HTTPFS_VERSION, httpfs=True)
         for name in ("conf", "log", "temp"):
