@@ -227,7 +227,8 @@ int s3_url_parts(const char *url, bool *tls, char *host, size_t n)
             return -EINVAL;
     if (*h == '[') {
         end = strchr(++h, ']');
-        if (!end || (end[1] && !strchr(":/?#", end[1])))
+        if (!end || (end[1] && !strchr(":/?#", end[1])) ||
+            strspn(h, "0123456789abcdefABCDEF:.") != (size_t)(end - h))
             return -EINVAL;
     } else {
         end = h + strcspn(h, ":/?#");

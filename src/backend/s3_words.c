@@ -191,7 +191,7 @@ static int words_keys(struct s3_call *c, const char *what, enum words_kind kind)
         &c->words, -EACCES,
         "%s: the session of access key %s, from %s, has expired or is not valid (%s): get new "
         "credentials; those in files are read again by themselves, those in the environment need a "
-        "new mount",
+        "new mount; zcache doctor shows each source of them",
         what, id, from, text);
 }
 

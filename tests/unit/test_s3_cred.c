@@ -508,6 +508,7 @@ static void where_a_container_may_be_asked(void **state)
         {"http://", false},
         {"http://[::1", false},
         {"http://[::1]x/", false},
+        {"http://[::1/::1]/", false},
     };
     for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++)
         assert_int_equal(s3_container_url_ok(cases[i].url), cases[i].ok);
