@@ -14,7 +14,7 @@ import subprocess
 import time
 
 from .data import copy_tree, keys_of, read_all
-from .machine import SERVER_HOST, ShapedLink, drop_caches, s3, wait_in_namespace
+from .machine import SERVER_HOST, ShapedLink, drop_caches, drop_pages, s3, wait_in_namespace
 from .measure import Line
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -29,6 +29,7 @@ LINES = [
     Line("warm-random", "warm random 4 KiB, p50, of native", "us", "<=", 1.15),
     Line("warm-cpu", "daemon CPU for a warm GiB", "s", "<=", 0.02, ratio=False),
     Line("warm-small", "warm small files, shuffled, 4 threads, of native", "files/s", ">=", 0.85),
+    Line("warm-small-names", "the same, names and inodes dropped as well", "files/s"),
     Line("hot-small", "hot small files, shuffled, 4 threads, of native", "files/s", ">=", 0.4),
     Line("cold-large-2gbit", "cold 1 GiB over 2 Gbit/s, of parallel GETs", "MiB/s", ">=", 0.95),
     Line("cold-large", "cold 1 GiB on loopback, of download to the disk", "MiB/s", ">=", 0.9),
@@ -134,7 +135,7 @@ def warm_large(bench, lines):
                            lambda o=options: rate(readers(*o, ours)))
 
 
-@group("warm-small", "hot-small")
+@group("warm-small", "warm-small-names", "hot-small")
 def warm_small(bench, lines):
     native = native_copy(bench, "small")
     files = FilesRead(bench, keys_of(native))
@@ -144,6 +145,8 @@ def warm_small(bench, lines):
         for n in bench.rounds():
             files.shuffle(n)
             lines.pair("warm-small", lambda: files.read(native), lambda: files.read(m.path),
+                       drop_pages, rehearse=True)
+            lines.pair("warm-small-names", lambda: files.read(native), lambda: files.read(m.path),
                        drop_caches, rehearse=True)
         files.read(native)
         files.read(m.path)

@@ -51,7 +51,15 @@ class Tools:
                               env={**os.environ, **server.env()}))
 
 
+def drop_pages():
+    """The page cache goes; names and inodes stay, as they do where memory is short of pages only."""
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+        f.write("1\n")
+
+
 def drop_caches():
+    """The page cache, and all names and inodes that nobody holds."""
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
         f.write("3\n")
