@@ -43,12 +43,12 @@ int zc_hdfs_new(struct zc_net *net, const struct zc_hdfs_config *cfg, struct zc_
 /* ---- for who looks for faults (zcache doctor) ---- */
 
 struct zc_hdfs_view {
-    size_t n;             /* NameNodes or gateways */
-    size_t active;        /* which of them answered last */
-    bool kerberos;        /* the configuration says so */
-    bool gateway;         /* HttpFS, once it is known */
+    size_t n;              /* NameNodes or gateways */
+    size_t active;         /* which of them answered last */
+    bool kerberos;         /* the configuration says so */
+    bool gateway;          /* HttpFS, once it is known */
     const char *ca_bundle; /* or NULL; belongs to the source */
-    const char *root;     /* "" or "/a/b" */
+    const char *root;      /* "" or "/a/b" */
 };
 void zc_hdfs_look(struct zc_backend *be, struct zc_hdfs_view *out);
 /* Of NameNode i: "http://host:port", and how to call it. Belong to the source. */

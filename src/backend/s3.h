@@ -33,11 +33,11 @@ struct zc_s3_view {
     char region[64];
     bool path_style;
     bool signed_requests;
-    const char *ca_bundle; /* or NULL; belongs to the source */
-    int64_t skew_ns;       /* the store's clock minus ours, once it minded */
-    char refused[64];      /* the code of the last refusal, "" when there was none */
-    char key[64];          /* the access key's id, "" without one */
-    char key_from[512];    /* in words */
+    const char *ca_bundle;  /* or NULL; belongs to the source */
+    int64_t skew_ns;        /* the store's clock minus ours, once it minded */
+    char refused[64];       /* the code of the last refusal, "" when there was none */
+    char key[64];           /* the access key's id, "" without one */
+    char key_from[512];     /* in words */
     int64_t key_expires_ns; /* wall clock; 0: never */
 };
 /* As it is now; be is an S3 source itself, not a wrapper. */

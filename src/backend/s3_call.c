@@ -249,8 +249,9 @@ static void call_renew(struct s3_call *c, s3_creds_fn *fn)
     s3_keys_unref(old);
 }
 
-/* What follows may end in a reply to the kernel, and over io_uring the kernel holds on to the thread
- * that replies: it must not be the one that loads keys, which ends. So it goes on on a loop. */
+/* What follows may end in a reply to the kernel, and over io_uring the kernel holds on to the
+ * thread that replies: it must not be the one that loads keys, which ends. So it goes on on a loop.
+ */
 static void call_on_loop(struct s3_call *c, zc_net_fn *fn)
 {
     call_unwait(c);

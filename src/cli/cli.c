@@ -38,7 +38,8 @@ const struct zc_command zc_commands[] = {
      &zc_source_cmd_table, zc_cmd_source},
     {"doctor", "[OPTIONS] SOURCE", "look for what keeps a source from being mounted",
      "Walks from this machine over the network and the credentials to a read of one object, tells "
-     "what it finds, and how to mend what is wrong. Takes the options of mount that say how to reach "
+     "what it finds, and how to mend what is wrong. Takes the options of mount that say how to "
+     "reach "
      "the source; mounts nothing and changes nothing.",
      &zc_doctor_table, zc_cmd_doctor},
     {NULL},

@@ -118,9 +118,9 @@ int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out);
 /* The same without a wait for the cache disk: -EAGAIN when a cached file cannot be opened without.
    For threads that other requests queue behind. */
 int zc_vfs_open_quick(struct zc_vfs *v, uint64_t node, struct zc_object **out);
-/* A node's number may come to stand for another file when the kernel has forgotten it. Who remembers
-   nodes for longer remembers this with it: as long as it is the same and not 0, the node stands for
-   the same version of the same file. 0: no file, or its version is known to be gone. */
+/* A node's number may come to stand for another file when the kernel has forgotten it. Who
+   remembers nodes for longer remembers this with it: as long as it is the same and not 0, the node
+   stands for the same version of the same file. 0: no file, or its version is known to be gone. */
 uint64_t zc_vfs_serial(struct zc_vfs *v, uint64_t node);
 /* A read found that the node's version is gone: forget its listing, so that the next lookup sees
  * the new one. */
