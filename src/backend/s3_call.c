@@ -21,7 +21,7 @@
     (300 * ZC_NS_PER_S) /* a difference of clocks that a store may mind; AWS allows 15 minutes */
 
 #define CALL_NEW_KEYS_NS (30 * ZC_NS_PER_S)
-#define CALL_LIST_STALL_NS (30 * ZC_NS_PER_S) /* a store may think about a list for long */
+#define CALL_LIST_STALL_NS (20 * ZC_NS_PER_S) /* a store may think about a list for long */
 
 /* ---- the answer ---- */
 

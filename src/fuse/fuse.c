@@ -244,6 +244,7 @@ void zc_fuse_free(struct zc_fuse *f)
     fuse_openers_free(f->openers);
     zc_vfs_shutdown(f->vfs);
     zc_fetch_on_recall(f->cfg.fetch, NULL, NULL);
+    fnodes_drop_idle(f);
     fuse_detach(f);
     fuse_session_destroy(f->se);
     fuse_drop_handles(f);

@@ -91,6 +91,10 @@ bool fnode_open_lent(struct zc_fuse *f, uint64_t node, struct zc_list *handle, s
                      int *backing_id);
 void fnode_close(struct zc_fuse *f, struct fnode *n, struct zc_list *handle, bool passed);
 void fnodes_init(struct zc_fuse *f);
+/* Gives back what is idle: the last step before the session goes. The kernel would close the files
+   some time after the end of the mount, and whoever unmounts the cache's disk next would find it
+   busy. */
+void fnodes_drop_idle(struct zc_fuse *f);
 /* zc_fetch_on_recall's. */
 void fnode_recall(void *user, uint64_t borrower);
 /* After the session: the handles that the kernel can close no more, one at a time; NULL when none

@@ -241,6 +241,20 @@ void fnode_recall(void *user, uint64_t borrower)
     pthread_mutex_unlock(&b->lock);
 }
 
+void fnodes_drop_idle(struct zc_fuse *f)
+{
+    for (size_t i = 0; i < FUSE_BUCKETS; i++) {
+        struct fnode_bucket *b = &f->buckets[i];
+        pthread_mutex_lock(&b->lock);
+        zc_list_for_each_safe (it, tmp, &b->list) {
+            struct fnode *n = zc_list_entry(it, struct fnode, link);
+            if (fnode_idle(n))
+                fnode_drop(f, n);
+        }
+        pthread_mutex_unlock(&b->lock);
+    }
+}
+
 struct zc_list *fnodes_left(struct zc_fuse *f)
 {
     for (size_t i = 0; i < FUSE_BUCKETS; i++) {
