@@ -15,7 +15,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #ifndef ERESTART
@@ -118,8 +117,9 @@ static void flight_record(struct fetch_flight *fl, uint32_t chunk)
     }
 }
 
-/* Announces what is whole of chunk `c` up to the flight's position. */
-static void flight_announce(struct fetch_flight *fl, uint32_t c)
+/* Announces what is whole of chunk `c` up to the flight's position. -ERESTART: the chunk moved to
+   memory meanwhile, and what was written to the file is not there. */
+static int flight_announce(struct fetch_flight *fl, uint32_t c)
 {
     struct zc_object *o = fl->o;
     struct zc_fetch *f = o->fetch;
@@ -131,9 +131,13 @@ static void flight_announce(struct fetch_flight *fl, uint32_t c)
         end -= end % f->block;
     uint64_t from = fl->off + fl->announced;
     if (end <= from)
-        return;
+        return 0;
     uint64_t mask = fetch_mask(o, c, from, end - from);
     pthread_mutex_lock(&o->lock);
+    if (ch->mem != fl->mem) {
+        pthread_mutex_unlock(&o->lock);
+        return -ERESTART;
+    }
     ch->present |= mask;
     ch->inflight &= ~mask;
     fl->announced = end - fl->off;
@@ -145,19 +149,7 @@ static void flight_announce(struct fetch_flight *fl, uint32_t c)
     if (whole)
         flight_record(fl, c);
     flight_wake(&ready, 0);
-}
-
-/* Chunks from this size on are allocated at once when their first bytes come: a file system that
-   allocates late (ext4, XFS) otherwise looks for each page's place, which is a tenth of all CPU
-   time of a cold read. Where that is not to be had, the writes find their places, or the error, by
-   themselves. */
-#define FLIGHT_ALLOCATE ZC_MIB
-
-static void flight_allocate(struct zc_object *o, uint32_t c)
-{
-    if (fallocate(zc_object_fd(o), FALLOC_FL_KEEP_SIZE, (off_t)c * (off_t)o->fetch->cfg.chunk_size,
-                  (off_t)fetch_chunk_len(o, c)) < 0)
-        zc_debug("%s: not allocated ahead: %s", o->path, strerror(errno));
+    return 0;
 }
 
 static int flight_store(struct fetch_flight *fl, uint32_t c, const uint8_t *p, uint64_t at,
@@ -211,8 +203,6 @@ static int flight_data(struct zc_get_req *req, const void *data, size_t n)
             fl->hashing = !mem && at == (uint64_t)c * cs;
             if (fl->hashing)
                 zc_hasher_reset(fl->hasher, o->fetch->cfg.seed);
-            if (fl->hashing && fetch_chunk_len(o, c) >= FLIGHT_ALLOCATE)
-                flight_allocate(o, c);
         } else if (fl->mem != mem) {
             return -ERESTART;
         }
@@ -226,7 +216,9 @@ static int flight_data(struct zc_get_req *req, const void *data, size_t n)
         n -= take;
         atomic_fetch_add_explicit(&o->fetch->bytes_store, take, memory_order_relaxed);
         atomic_fetch_add_explicit(&fl->src->bytes_store, take, memory_order_relaxed);
-        flight_announce(fl, c);
+        r = flight_announce(fl, c);
+        if (r < 0)
+            return r;
     }
     return 0;
 }

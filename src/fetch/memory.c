@@ -58,13 +58,15 @@ void fetch_mem_trim(struct zc_fetch *f)
     pthread_mutex_unlock(&f->lock);
 }
 
-int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must)
+/* *on_disk: the blocks that were present in the file; they are not, until they were copied. */
+static int mem_get(struct zc_object *o, uint32_t chunk, bool must, uint64_t *on_disk)
 {
     struct zc_fetch *f = o->fetch;
     struct fetch_chunk *ch = &o->chunks[chunk];
     uint64_t len = fetch_chunk_len(o, chunk);
     int r = 0;
 
+    *on_disk = 0;
     pthread_mutex_lock(&f->lock);
     if (ch->mem) {
         zc_list_del(&ch->mem_link);
@@ -82,7 +84,9 @@ int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must)
         goto out;
     }
     pthread_mutex_lock(&o->lock);
-    ch->mem = mem;
+    ch->mem = mem; /* from here on nobody announces what he wrote to the file */
+    *on_disk = ch->present;
+    ch->present = 0;
     pthread_mutex_unlock(&o->lock);
     zc_list_push_back(&f->mem_list, &ch->mem_link);
     f->mem_used += len;
@@ -92,17 +96,20 @@ out:
     return r;
 }
 
+int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must)
+{
+    uint64_t on_disk;
+    return mem_get(o, chunk, must, &on_disk);
+}
+
 int fetch_mem_take_over(struct zc_object *o, uint32_t chunk)
 {
     struct fetch_chunk *ch = &o->chunks[chunk];
     uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
-    uint64_t block = o->fetch->block, len = fetch_chunk_len(o, chunk);
+    uint64_t block = o->fetch->block, len = fetch_chunk_len(o, chunk), on_disk;
 
-    pthread_mutex_lock(&o->lock);
-    uint64_t on_disk = ch->present;
-    ch->present = 0; /* readers of these blocks wait, or come back, until they are copied */
-    pthread_mutex_unlock(&o->lock);
-    int r = fetch_mem_get(o, chunk, true);
+    /* Readers of its blocks wait, or come back, until these are copied. */
+    int r = mem_get(o, chunk, true, &on_disk);
     if (r < 0)
         return r;
     for (unsigned b = 0; b < FETCH_BLOCKS && (uint64_t)b * block < len; b++) {
