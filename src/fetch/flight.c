@@ -69,6 +69,17 @@ static void flight_fail_waiters(struct zc_object *o, uint64_t off, uint64_t len,
     flight_wake(&failed, err);
 }
 
+void fetch_wake(struct zc_object *o, uint64_t off, uint64_t len, bool lost)
+{
+    struct zc_list ready = ZC_LIST_INIT(ready);
+    pthread_mutex_lock(&o->lock);
+    flight_collect(o, off, len, false, &ready);
+    pthread_mutex_unlock(&o->lock);
+    flight_wake(&ready, 0);
+    if (lost && flight_awaited(o, off, len))
+        fetch_start(o, off, len, ZC_PRIO_DEMAND);
+}
+
 /* ------------------------------------------------------------------ bytes arrive */
 
 static int flight_hash_file(struct zc_object *o, uint32_t chunk, struct zc_hasher *h)

@@ -115,6 +115,10 @@ uint64_t fetch_full_mask(const struct zc_object *o, uint32_t chunk);
 /* Cancels the object's flights: all, or those that ask `src`. */
 void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src);
 
+/* Wakes those whose bytes are all there, of all who wait for some in the range. lost: blocks that
+   counted as in flight did not come; they are fetched if somebody waits. Without locks. */
+void fetch_wake(struct zc_object *o, uint64_t off, uint64_t len, bool lost);
+
 /* Is everything in the range present? Under o->lock. */
 bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len);
 

@@ -8,6 +8,7 @@
  */
 #include "fetch/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -58,7 +59,8 @@ void fetch_mem_trim(struct zc_fetch *f)
     pthread_mutex_unlock(&f->lock);
 }
 
-/* *on_disk: the blocks that were present in the file; they are not, until they were copied. */
+/* *on_disk: the blocks that were present in the file; they count as in flight until the caller has
+   copied them, so that nobody else fetches them meanwhile. */
 static int mem_get(struct zc_object *o, uint32_t chunk, bool must, uint64_t *on_disk)
 {
     struct zc_fetch *f = o->fetch;
@@ -86,6 +88,7 @@ static int mem_get(struct zc_object *o, uint32_t chunk, bool must, uint64_t *on_
     pthread_mutex_lock(&o->lock);
     ch->mem = mem; /* from here on nobody announces what he wrote to the file */
     *on_disk = ch->present;
+    ch->inflight |= ch->present;
     ch->present = 0;
     pthread_mutex_unlock(&o->lock);
     zc_list_push_back(&f->mem_list, &ch->mem_link);
@@ -96,34 +99,43 @@ out:
     return r;
 }
 
-int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must)
-{
-    uint64_t on_disk;
-    return mem_get(o, chunk, must, &on_disk);
-}
-
-int fetch_mem_take_over(struct zc_object *o, uint32_t chunk)
+/* Copies blocks of mem_get's on_disk from the file. */
+static void mem_copy(struct zc_object *o, uint32_t chunk, uint64_t on_disk)
 {
     struct fetch_chunk *ch = &o->chunks[chunk];
-    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
-    uint64_t block = o->fetch->block, len = fetch_chunk_len(o, chunk), on_disk;
+    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size, copied = on_disk;
+    uint64_t block = o->fetch->block, len = fetch_chunk_len(o, chunk);
 
-    /* Readers of its blocks wait, or come back, until these are copied. */
-    int r = mem_get(o, chunk, true, &on_disk);
-    if (r < 0)
-        return r;
     for (unsigned b = 0; b < FETCH_BLOCKS && (uint64_t)b * block < len; b++) {
         if (!(on_disk & (uint64_t)1 << b))
             continue;
         size_t n = (size_t)ZC_MIN(block, len - b * block);
         if (pread(zc_object_fd(o), ch->mem + b * block, n, (off_t)(start + b * block)) !=
             (ssize_t)n)
-            on_disk &= ~((uint64_t)1 << b);
+            copied &= ~((uint64_t)1 << b);
     }
     pthread_mutex_lock(&o->lock);
-    ch->present |= on_disk;
+    ch->present |= copied;
+    ch->inflight &= ~on_disk;
     pthread_mutex_unlock(&o->lock);
-    return 0;
+    fetch_wake(o, start, len, copied != on_disk);
+}
+
+int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must)
+{
+    uint64_t on_disk;
+    int r = mem_get(o, chunk, must, &on_disk);
+    assert(on_disk == 0); /* a chunk without room has nothing in the file */
+    return r;
+}
+
+int fetch_mem_take_over(struct zc_object *o, uint32_t chunk)
+{
+    uint64_t on_disk;
+    int r = mem_get(o, chunk, true, &on_disk);
+    if (r == 0 && on_disk)
+        mem_copy(o, chunk, on_disk);
+    return r;
 }
 
 void fetch_mem_drop(struct zc_object *o)
