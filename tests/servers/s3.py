@@ -15,6 +15,7 @@ From a shell:  python3 -m servers.s3 versitygw|minio FOLDER [--port N] [--tls]  
 import argparse
 import collections
 import os
+import random
 import re
 import signal
 import socket
@@ -32,10 +33,27 @@ SECRET_KEY = "zcachetestsecret"
 REGION = "us-east-1"
 
 
+GIVEN = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port for a server that is started in a moment, or later again.
+
+    Below those that the kernel gives to who connects (ip_local_port_range): one of these could be
+    taken by a client until the server binds it.
+    """
+    for _ in range(1000):
+        port = random.randrange(10000, 32000)
+        if port in GIVEN:
+            continue
+        with socket.socket() as s:
+            try:
+                s.bind(("", port))
+            except OSError:
+                continue
+        GIVEN.add(port)
+        return port
+    raise RuntimeError("no free port between 10000 and 32000")
 
 
 def wait_for_port(port, process=None, seconds=30, host="127.0.0.1"):
