@@ -472,7 +472,7 @@ static void places(void **state)
 
 static bool script_answers(struct fixture *f, int fd, const struct ht_request *req)
 {
-    static unsigned char body[200];
+    unsigned char body[200];
     ht_fill(body, 0, sizeof(body));
     switch (f->step) {
     case 0: /* the whole object instead of its start */
