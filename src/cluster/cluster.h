@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The nodes that share one cache, as this node sees them at the moment, and which of them owns a
+ * piece of an object.
+ *
+ * Owning is a matter of whom to ask first, never of what is true: two nodes that see different
+ * members ask different owners and get the same bytes. What is handed out here is therefore a copy
+ * of one moment, and may be wrong about who is alive.
+ *
+ * Threads: all functions may be called from any thread and do not block, but for those that start
+ * and end a cluster. None calls back.
+ */
+#ifndef ZC_CLUSTER_H
+#define ZC_CLUSTER_H
+
+#include "base/base.h"
+#include "base/digest.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#define ZC_NODE_ID 16
+#define ZC_NODE_NAME 64 /* bytes, with the NUL */
+#define ZC_NODE_SPKI 32
+#define ZC_CLUSTER_NODES_MAX 65000
+
+/* Consecutive pieces of an object that have one owner: sequential readers then stay with one node,
+   and the owner can read ahead. */
+#define ZC_CLUSTER_GROUP ((uint64_t)32 << 20)
+
+struct zc_node {
+    uint8_t
+        id[ZC_NODE_ID]; /* kept on the node's disk: the same after a restart, under another name */
+    char name[ZC_NODE_NAME]; /* for people */
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } addr;          /* where its peer server listens */
+    uint32_t index;  /* small and dense; of this id as long as this process lives: for tables */
+    uint8_t weight;  /* now, see ring/ring.h; 0: owns nothing (drains, or only reads) */
+    uint8_t nominal; /* when it neither joins nor leaves */
+    bool is_self;
+    bool suspect;               /* gossip doubts that it is alive */
+    uint8_t spki[ZC_NODE_SPKI]; /* SHA-256 of its certificate's public key; zeros: it has none */
+};
+
+struct zc_cluster;
+
+/* A cluster that never changes, of the nodes given (n > 0, distinct ids; index is set here, in
+   their order). -EINVAL, -ENOMEM. */
+int zc_cluster_new_static(const struct zc_node *nodes, unsigned n, struct zc_cluster **out);
+/* Nobody may be in a call any more. */
+void zc_cluster_free(struct zc_cluster *c);
+
+/* The key of the piece of an object in which `off` lies. object: zc_objid_of's digest, which is the
+   same on all nodes. */
+uint64_t zc_cluster_key(struct zc_digest object, uint64_t off);
+
+/* The nodes that own the key, best first, at most `max`; this node included, suspects too. Returns
+   how many: 0 when no node has a weight. Only the first one: some tens of nanoseconds. */
+unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_node *out, unsigned max);
+
+/* Who may still hold what this node has to fetch as its owner, best first, without this node: the
+   node that owned it and drains now, then those that come after this node. To be asked only for
+   what they have. */
+unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_node *out, unsigned max);
+
+/* Is the copy of the key here a spare one, because another node that is not suspect owns it? */
+bool zc_cluster_spare(struct zc_cluster *c, uint64_t key);
+
+/* Of the members and weights behind zc_cluster_rank: differs when they differ. */
+uint64_t zc_cluster_digest(struct zc_cluster *c);
+
+/* This node. */
+void zc_cluster_self(struct zc_cluster *c, struct zc_node *out);
+/* Nodes in view, this one included, those without weight too. */
+unsigned zc_cluster_count(struct zc_cluster *c);
+/* Copies at most `max` of them, in the order of ids; returns how many. */
+unsigned zc_cluster_nodes(struct zc_cluster *c, struct zc_node *out, unsigned max);
+/* One past the largest index that was ever given out. */
+unsigned zc_cluster_index_end(struct zc_cluster *c);
+/* The node of this id; false when it is not in view. */
+bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID], struct zc_node *out);
+
+#endif
