@@ -106,12 +106,18 @@ void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o);
    borrower at a time. */
 void zc_cache_on_recall(struct zc_cache *c, void (*recall)(void *user, uint64_t borrower),
                         void *user);
-/* Lends what the caller holds; the loan is in use. False when it is not to be had. */
-bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower);
+/* Who borrowed, by a number that is never given twice, and where the cache finds it. */
+struct zc_cloan {
+    uint64_t borrower;
+    uint32_t slot;
+};
+/* Lends what the caller holds; the loan is in use, and *out names it. False when it is not to be
+   had. */
+bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower, struct zc_cloan *out);
 /* Use it again; counts as one use. False when it was or is being recalled. */
-bool zc_cache_reuse(struct zc_cache *c, struct zc_objid id, uint64_t borrower);
+bool zc_cache_reuse(struct zc_cache *c, const struct zc_cloan *l);
 /* Not in use now. keep: but still on loan, else given back. No effect on one that was recalled. */
-void zc_cache_unused(struct zc_cache *c, struct zc_objid id, uint64_t borrower, bool keep);
+void zc_cache_unused(struct zc_cache *c, const struct zc_cloan *l, bool keep);
 
 /* Drops the object if it is resident and not held. Returns the bytes freed; -EBUSY when it is held.
  */

@@ -619,7 +619,7 @@ void zc_cache_on_recall(struct zc_cache *c, void (*recall)(void *user, uint64_t 
     pthread_mutex_unlock(&c->lock);
 }
 
-bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower)
+bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower, struct zc_cloan *out)
 {
     bool lent = false;
     pthread_mutex_lock(&c->lock);
@@ -628,6 +628,7 @@ bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower)
         if (!(s->flags & (SLOT_BUSY | SLOT_LENT))) {
             s->flags |= SLOT_LENT | SLOT_USED;
             o->borrower = borrower;
+            *out = (struct zc_cloan){.borrower = borrower, .slot = o->slot};
             lent = true;
         }
     }
@@ -635,37 +636,32 @@ bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower)
     return lent;
 }
 
-/* The loan's slot, or NULL when it is not (or no more) lent to this one. Under the lock. */
-static struct slot *loan_find(struct zc_cache *c, struct zc_objid id, uint64_t borrower,
-                              uint32_t *slot)
+/* The loan's slot, or NULL when it is not (or no more) lent to this one. Under the lock. The slot
+   may be another object's by now; the borrower's number tells. */
+static struct slot *loan_find(struct zc_cache *c, const struct zc_cloan *l)
 {
-    *slot = table_find(&c->table, id);
-    if (*slot == SLOT_NONE)
-        return NULL;
-    struct slot *s = table_slot(&c->table, *slot);
+    struct slot *s = table_slot(&c->table, l->slot);
     if (!(s->flags & SLOT_LENT) || (s->flags & SLOT_DYING))
         return NULL;
-    return (s->flags & SLOT_HELD ? s->u.obj->borrower : s->u.borrower) == borrower ? s : NULL;
+    return (s->flags & SLOT_HELD ? s->u.obj->borrower : s->u.borrower) == l->borrower ? s : NULL;
 }
 
-bool zc_cache_reuse(struct zc_cache *c, struct zc_objid id, uint64_t borrower)
+bool zc_cache_reuse(struct zc_cache *c, const struct zc_cloan *l)
 {
-    uint32_t slot;
     pthread_mutex_lock(&c->lock);
-    struct slot *s = loan_find(c, id, borrower, &slot);
+    struct slot *s = loan_find(c, l);
     if (s) {
         s->flags |= SLOT_USED;
-        zc_policy_touch(c->policy, slot);
+        zc_policy_touch(c->policy, l->slot);
     }
     pthread_mutex_unlock(&c->lock);
     return s != NULL;
 }
 
-void zc_cache_unused(struct zc_cache *c, struct zc_objid id, uint64_t borrower, bool keep)
+void zc_cache_unused(struct zc_cache *c, const struct zc_cloan *l, bool keep)
 {
-    uint32_t slot;
     pthread_mutex_lock(&c->lock);
-    struct slot *s = loan_find(c, id, borrower, &slot);
+    struct slot *s = loan_find(c, l);
     if (s) {
         s->flags &= ~(uint32_t)(keep ? SLOT_USED : SLOT_USED | SLOT_LENT);
         pthread_cond_broadcast(&c->changed);

@@ -95,7 +95,9 @@ int zc_fetch_src_close(struct zc_fetch_src *s, bool force)
 {
     struct zc_fetch *f = s->fetch;
     pthread_mutex_lock(&f->lock);
-    if (s->open && !force) {
+    atomic_store(&s->no_loans, true);
+    if ((s->open || atomic_load(&s->lent)) && !force) {
+        atomic_store(&s->no_loans, false);
         pthread_mutex_unlock(&f->lock);
         return -EBUSY;
     }
@@ -117,18 +119,24 @@ void zc_fetch_src_get_stats(struct zc_fetch_src *s, struct zc_fetch_src_stats *o
         .hits = atomic_load(&s->hits),
         .misses = atomic_load(&s->misses),
         .bytes_store = atomic_load(&s->bytes_store),
-        .open = s->open,
+        .open = s->open + atomic_load(&s->lent),
     };
     pthread_mutex_unlock(&s->fetch->lock);
 }
 
 void zc_fetch_get_stats(struct zc_fetch *f, struct zc_fetch_stats *out)
 {
+    uint64_t hits = 0, misses = 0;
     pthread_mutex_lock(&f->lock);
+    zc_list_for_each (it, &f->srcs) {
+        struct zc_fetch_src *s = zc_list_entry(it, struct zc_fetch_src, link);
+        hits += atomic_load(&s->hits);
+        misses += atomic_load(&s->misses);
+    }
     *out = (struct zc_fetch_stats){
         .bytes_store = atomic_load(&f->bytes_store),
-        .hits = atomic_load(&f->hits),
-        .misses = atomic_load(&f->misses),
+        .hits = hits,
+        .misses = misses,
         .flights = atomic_load(&f->flights),
         .stale = atomic_load(&f->stale_seen),
         .memory_used = f->mem_used,

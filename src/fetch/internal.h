@@ -36,10 +36,12 @@ struct zc_fetch_src {
     struct zc_fetch *fetch;
     struct zc_backend *be; /* not to be touched once closed */
     char *identity;
-    uint64_t part_size;  /* bytes of one ahead-of-reader GET: whole chunks */
-    _Atomic bool closed; /* set under fetch->lock */
-    unsigned flying;     /* flights; under fetch->lock, as the next one */
-    unsigned open;       /* opens of its objects */
+    uint64_t part_size;    /* bytes of one ahead-of-reader GET: whole chunks */
+    _Atomic bool closed;   /* set under fetch->lock */
+    unsigned flying;       /* flights; under fetch->lock, as the next one */
+    unsigned open;         /* opens of its objects */
+    _Atomic unsigned lent; /* loans in use */
+    _Atomic bool no_loans; /* closed, or about to be */
     _Atomic uint64_t hits, misses, bytes_store;
 };
 
@@ -96,7 +98,7 @@ struct zc_fetch {
     unsigned flying; /* flights */
     pthread_cond_t idle;
     unsigned lane;
-    _Atomic uint64_t hits, misses, flights, stale_seen, bytes_store;
+    _Atomic uint64_t flights, stale_seen, bytes_store;
 };
 
 /* object.c */

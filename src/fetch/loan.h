@@ -13,7 +13,7 @@
 
 struct zc_loan {
     struct zc_fetch_src *src;
-    struct zc_objid id;
+    struct zc_cloan at;
 };
 
 /* See zc_cache_on_recall. */
@@ -23,11 +23,11 @@ void zc_fetch_on_recall(struct zc_fetch *f, void (*recall)(void *user, uint64_t 
    its bytes where they are. False: not to be had, keep the object open. */
 bool zc_object_lend(struct zc_object *o, uint64_t borrower, struct zc_loan *out);
 /* One more open of what is lent. idle: the loan was not in use. False: it is no loan any more. */
-bool zc_loan_reuse(const struct zc_loan *l, uint64_t borrower, bool idle);
+bool zc_loan_reuse(const struct zc_loan *l, bool idle);
 /* The last of these was closed. keep: the borrower keeps the file open, idle; else the loan ends.
  */
-void zc_loan_unused(const struct zc_loan *l, uint64_t borrower, bool keep);
+void zc_loan_unused(const struct zc_loan *l, bool keep);
 /* Ends an idle loan. */
-void zc_loan_end(const struct zc_loan *l, uint64_t borrower);
+void zc_loan_end(const struct zc_loan *l);
 
 #endif

@@ -110,7 +110,6 @@ void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src)
 
 static void object_count(struct zc_fetch *f, struct zc_fetch_src *src, bool hit)
 {
-    atomic_fetch_add_explicit(hit ? &f->hits : &f->misses, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(hit ? &src->hits : &src->misses, 1, memory_order_relaxed);
 }
 

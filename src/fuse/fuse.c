@@ -257,12 +257,13 @@ void zc_fuse_get_stats(struct zc_fuse *f, struct zc_fuse_stats *out)
     pthread_mutex_lock(&f->idle_lock);
     unsigned kept = f->idle_n;
     pthread_mutex_unlock(&f->idle_lock);
+    uint64_t opens_kept = atomic_load(&f->opens_kept);
     *out = (struct zc_fuse_stats){
         .passthrough = f->passthrough,
         .io_uring = f->io_uring,
-        .opens = atomic_load(&f->opens),
-        .opens_passthrough = atomic_load(&f->opens_passed),
-        .opens_kept = atomic_load(&f->opens_kept),
+        .opens = atomic_load(&f->opens) + opens_kept,
+        .opens_passthrough = atomic_load(&f->opens_passed) + opens_kept,
+        .opens_kept = opens_kept,
         .kept = kept,
         .reads = atomic_load(&f->reads),
         .read_bytes = atomic_load(&f->read_bytes),

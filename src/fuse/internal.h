@@ -27,7 +27,8 @@ struct fnode {
     struct zc_list link;
     struct zc_list idle_link; /* zc_fuse->idle */
     uint64_t node;
-    uint64_t serial;         /* zc_vfs_serial at the first open */
+    uint64_t serial;         /* zc_vfs_serial at the first open ... */
+    uint64_t epoch;          /* ... and zc_vfs_epoch when it was last found to be the same */
     unsigned passed, cached; /* opens of each kind; one of them is 0, both in an idle node */
     int backing_id;          /* 0: none */
     uint64_t borrower;       /* our number for the loan; 0: none */
@@ -56,9 +57,10 @@ struct zc_fuse {
     unsigned idle_n;
 
     pthread_mutex_t dirs_lock;
-    struct zc_list dirs;          /* struct dir_handle */
-    struct fuse_openers *openers; /* NULL without io_uring */
-    _Atomic uint64_t opens, opens_passed, opens_kept, reads, read_bytes;
+    struct zc_list dirs;                  /* struct dir_handle */
+    struct fuse_openers *openers;         /* NULL without io_uring */
+    _Atomic uint64_t opens, opens_passed; /* but those that are kept */
+    _Atomic uint64_t opens_kept, reads, read_bytes;
 };
 
 /* ops.c */

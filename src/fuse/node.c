@@ -95,15 +95,15 @@ static void fnode_drop(struct zc_fuse *f, struct fnode *n)
 {
     fnode_unlist(f, n);
     fnode_unregister(f, n);
-    zc_loan_end(&n->loan, n->borrower);
+    zc_loan_end(&n->loan);
     zc_list_del(&n->link);
     free(n);
 }
 
 /* An idle node comes back, if it still stands for the same file and its loan can be used again. */
-static struct fnode *fnode_wake(struct zc_fuse *f, struct fnode *n, uint64_t serial)
+static struct fnode *fnode_wake(struct zc_fuse *f, struct fnode *n, bool stands)
 {
-    if (n->serial == serial && zc_loan_reuse(&n->loan, n->borrower, true)) {
+    if (stands && zc_loan_reuse(&n->loan, true)) {
         fnode_unlist(f, n);
         return n;
     }
@@ -117,12 +117,13 @@ enum fnode_mode fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, str
                            int fd, struct zc_list *handle, struct fnode **out, int *backing_id)
 {
     struct fnode_bucket *b = fnode_bucket(f, node);
+    uint64_t epoch = zc_vfs_epoch(f->vfs); /* before the serial: it can only be too old */
     uint64_t serial = zc_vfs_serial(f->vfs, node);
 
     pthread_mutex_lock(&b->lock);
     struct fnode *n = fnode_find(b, node);
     if (n && fnode_idle(n))
-        n = fnode_wake(f, n, serial);
+        n = fnode_wake(f, n, n->serial == serial);
     if (!n) {
         n = calloc(1, sizeof(*n));
         if (!n) {
@@ -131,6 +132,7 @@ enum fnode_mode fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, str
         }
         n->node = node;
         n->serial = serial;
+        n->epoch = epoch;
         zc_list_init(&n->handles);
         zc_list_push_front(&b->list, &n->link);
     }
@@ -155,16 +157,25 @@ bool fnode_open_lent(struct zc_fuse *f, uint64_t node, struct zc_list *handle, s
                      int *backing_id)
 {
     struct fnode_bucket *b = fnode_bucket(f, node);
-    uint64_t serial = zc_vfs_serial(f->vfs, node);
+    uint64_t epoch = zc_vfs_epoch(f->vfs), serial = 0;
     bool lent = false;
 
     pthread_mutex_lock(&b->lock);
     struct fnode *n = fnode_find(b, node);
+    if (n && n->epoch != epoch) { /* something changed, somewhere: not under this lock */
+        pthread_mutex_unlock(&b->lock);
+        serial = zc_vfs_serial(f->vfs, node);
+        pthread_mutex_lock(&b->lock);
+        n = fnode_find(b, node);
+        if (n && n->serial == serial)
+            n->epoch = epoch;
+    }
+    bool stands = n && n->serial && n->epoch == epoch;
     if (n && fnode_idle(n)) {
-        n = fnode_wake(f, n, serial);
+        n = fnode_wake(f, n, stands);
         lent = n != NULL;
-    } else if (n && n->borrower && n->serial == serial) {
-        lent = zc_loan_reuse(&n->loan, n->borrower, false);
+    } else if (stands && n->borrower) {
+        lent = zc_loan_reuse(&n->loan, false);
     }
     if (lent) {
         n->passed++;
@@ -177,15 +188,8 @@ bool fnode_open_lent(struct zc_fuse *f, uint64_t node, struct zc_list *handle, s
 }
 
 /* The one that is idle for the longest goes when there are too many. */
-static void fnodes_trim(struct zc_fuse *f)
+static void fnode_trim(struct zc_fuse *f, uint64_t node)
 {
-    pthread_mutex_lock(&f->idle_lock);
-    uint64_t node = 0;
-    if (f->idle_n > f->cfg.kept_files)
-        node = zc_list_entry(f->idle.next, struct fnode, idle_link)->node;
-    pthread_mutex_unlock(&f->idle_lock);
-    if (!node)
-        return;
     struct fnode_bucket *b = fnode_bucket(f, node);
     pthread_mutex_lock(&b->lock);
     struct fnode *n = fnode_find(b, node);
@@ -197,7 +201,7 @@ static void fnodes_trim(struct zc_fuse *f)
 void fnode_close(struct zc_fuse *f, struct fnode *n, struct zc_list *handle, bool passed)
 {
     struct fnode_bucket *b = fnode_bucket(f, n->node);
-    bool kept = false;
+    uint64_t longest = 0;
     pthread_mutex_lock(&b->lock);
     zc_list_del(handle);
     if (passed)
@@ -205,20 +209,20 @@ void fnode_close(struct zc_fuse *f, struct fnode *n, struct zc_list *handle, boo
     else
         n->cached--;
     if (fnode_idle(n) && n->borrower) {
-        kept = true;
         pthread_mutex_lock(&f->idle_lock);
         zc_list_push_back(&f->idle, &n->idle_link);
-        f->idle_n++;
+        if (++f->idle_n > f->cfg.kept_files)
+            longest = zc_list_entry(f->idle.next, struct fnode, idle_link)->node;
         pthread_mutex_unlock(&f->idle_lock);
-        zc_loan_unused(&n->loan, n->borrower, true); /* from here on it may be recalled */
+        zc_loan_unused(&n->loan, true); /* from here on it may be recalled */
     } else if (fnode_idle(n)) {
         fnode_unregister(f, n);
         zc_list_del(&n->link);
         free(n);
     }
     pthread_mutex_unlock(&b->lock);
-    if (kept)
-        fnodes_trim(f);
+    if (longest)
+        fnode_trim(f, longest);
 }
 
 void fnode_recall(void *user, uint64_t borrower)
@@ -233,7 +237,7 @@ void fnode_recall(void *user, uint64_t borrower)
         if (fnode_idle(n)) {
             fnode_drop(f, n);
         } else { /* readers have it open: it ends with the last of them */
-            zc_loan_unused(&n->loan, n->borrower, false);
+            zc_loan_unused(&n->loan, false);
             n->borrower = 0;
         }
         break;
@@ -264,9 +268,9 @@ struct zc_list *fnodes_left(struct zc_fuse *f)
             if (handle)
                 return handle;
             if (n->borrower && fnode_idle(n))
-                zc_loan_end(&n->loan, n->borrower);
+                zc_loan_end(&n->loan);
             else if (n->borrower)
-                zc_loan_unused(&n->loan, n->borrower, false);
+                zc_loan_unused(&n->loan, false);
             zc_list_del(&n->link);
             free(n);
         }

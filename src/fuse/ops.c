@@ -333,9 +333,6 @@ static void open_answer(fuse_req_t req, struct handle *h, struct fuse_file_info 
     fi->keep_cache = !passed;
     fi->noflush = 1;
     fi->fh = (uint64_t)(uintptr_t)h;
-    atomic_fetch_add_explicit(&f->opens, 1, memory_order_relaxed);
-    if (passed)
-        atomic_fetch_add_explicit(&f->opens_passed, 1, memory_order_relaxed);
     if (fuse_reply_open(req, fi) ==
         -ENOENT) { /* the opener was interrupted: no release will come */
         fnode_close(f, n, &h->link, passed);
@@ -376,6 +373,9 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o,
         h->o = NULL;
         zc_object_close(o);
     }
+    atomic_fetch_add_explicit(&f->opens, 1, memory_order_relaxed);
+    if (h->passed)
+        atomic_fetch_add_explicit(&f->opens_passed, 1, memory_order_relaxed);
     open_answer(req, h, fi);
 }
 

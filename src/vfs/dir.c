@@ -181,6 +181,7 @@ void vfs_dir_mark_gone(struct zc_vfs *v, struct vfs_dir *d, uint32_t index)
     e->flags |=
         VFS_GONE; /* stays in the hash index, where find passes over it, until that is made anew */
     d->live--;
+    atomic_fetch_add(&v->epoch, 1);
 }
 
 void vfs_dir_sweep(struct zc_vfs *v, struct vfs_dir *d)
@@ -297,6 +298,7 @@ static int dir_enter(struct zc_vfs *v, struct vfs_dir *d)
         d->id = v->dirs_n++;
     }
     d->serial = ++v->serials;
+    atomic_fetch_add(&v->epoch, 1);
     v->dirs[d->id] = d;
     atomic_fetch_add(&v->dirs_live, 1);
     return 0;

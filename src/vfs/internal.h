@@ -97,7 +97,8 @@ struct vfs_owner {
 
 struct zc_vfs {
     struct zc_vfs_config cfg;
-    uint64_t serials; /* under lock */
+    uint64_t serials;       /* under lock */
+    _Atomic uint64_t epoch; /* grows with each serial that ends, or that a node gets */
     struct zc_cache *cache;
     struct zc_fetch *fetch;
     int64_t start_ns;

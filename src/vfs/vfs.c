@@ -277,6 +277,11 @@ uint64_t zc_vfs_serial(struct zc_vfs *v, uint64_t node)
     return serial;
 }
 
+uint64_t zc_vfs_epoch(struct zc_vfs *v)
+{
+    return atomic_load(&v->epoch);
+}
+
 int zc_vfs_open(struct zc_vfs *v, uint64_t node, struct zc_object **out)
 {
     return vfs_open(v, node, false, out);

@@ -122,6 +122,9 @@ int zc_vfs_open_quick(struct zc_vfs *v, uint64_t node, struct zc_object **out);
    remembers nodes for longer remembers this with it: as long as it is the same and not 0, the node
    stands for the same version of the same file. 0: no file, or its version is known to be gone. */
 uint64_t zc_vfs_serial(struct zc_vfs *v, uint64_t node);
+/* While this is what it was before a serial was asked for, that serial holds: no need to ask again.
+ */
+uint64_t zc_vfs_epoch(struct zc_vfs *v);
 /* A read found that the node's version is gone: forget its listing, so that the next lookup sees
  * the new one. */
 void zc_vfs_stale(struct zc_vfs *v, uint64_t node);

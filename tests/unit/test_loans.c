@@ -19,6 +19,7 @@ struct borrower {
     struct zc_cache *c;
     pthread_mutex_t lock[FILES];
     int fd[FILES]; /* -1: no loan */
+    struct zc_cloan loan[FILES];
     unsigned uses[FILES];
     _Atomic unsigned recalls, reuses, wrong;
 };
@@ -83,7 +84,7 @@ static bool borrower_open(struct borrower *b, unsigned n)
     struct zc_cobj *o;
     bool ok = false;
     pthread_mutex_lock(&b->lock[n]);
-    if (b->fd[n] >= 0 && zc_cache_reuse(b->c, ct_id(n, SIZE), n + 1)) {
+    if (b->fd[n] >= 0 && zc_cache_reuse(b->c, &b->loan[n])) {
         b->uses[n]++;
         b->reuses++;
         ok = true;
@@ -92,7 +93,7 @@ static bool borrower_open(struct borrower *b, unsigned n)
     if (ok || zc_cache_hold_complete(b->c, ct_id(n, SIZE), &o) != 1)
         return ok;
     pthread_mutex_lock(&b->lock[n]);
-    if (b->fd[n] < 0 && zc_cobj_lend(b->c, o, n + 1)) {
+    if (b->fd[n] < 0 && zc_cobj_lend(b->c, o, n + 1, &b->loan[n])) {
         b->fd[n] = dup(zc_cobj_fd(o));
         b->uses[n]++;
         ok = true;
@@ -117,7 +118,7 @@ static void borrower_close(struct borrower *b, unsigned n, bool keep)
             close(b->fd[n]);
             b->fd[n] = -1;
         }
-        zc_cache_unused(b->c, ct_id(n, SIZE), n + 1, keep);
+        zc_cache_unused(b->c, &b->loan[n], keep);
     }
     pthread_mutex_unlock(&b->lock[n]);
 }
@@ -142,7 +143,7 @@ static void test_recalled_before_it_goes(void **state)
     assert_int_equal(b->recalls, 1);
     assert_int_equal(b->fd[1], -1);
     assert_int_equal(ct_stats(c).used, 0);
-    assert_false(zc_cache_reuse(c, ct_id(1, SIZE), 2));
+    assert_false(zc_cache_reuse(c, &b->loan[1]));
     assert_false(borrower_open(b, 1));
     assert_int_equal(b->wrong, 0);
     borrower_free(b);
@@ -157,7 +158,7 @@ static void test_given_back_is_not_recalled(void **state)
     assert_int_equal(ct_put_all(c, 1, SIZE), 0);
     assert_true(borrower_open(b, 1));
     borrower_close(b, 1, false);
-    assert_false(zc_cache_reuse(c, ct_id(1, SIZE), 2));
+    assert_false(zc_cache_reuse(c, &b->loan[1]));
     assert_true(zc_cache_evict(c, ct_id(1, SIZE)) > 0);
     assert_int_equal(b->recalls, 0);
     borrower_free(b);
@@ -169,28 +170,30 @@ static void test_one_borrower(void **state)
     struct zc_cache_config cfg = ct_config(*state);
     struct zc_cache *c = ct_open(&cfg);
     struct zc_cobj *o;
+    struct zc_cloan l, l2;
     assert_int_equal(ct_put_all(c, 1, SIZE), 0);
     assert_int_equal(zc_cache_hold_complete(c, ct_id(1, SIZE), &o), 1);
-    assert_false(zc_cobj_lend(c, o, 2)); /* nobody could recall it */
+    assert_false(zc_cobj_lend(c, o, 2, &l)); /* nobody could recall it */
     struct borrower *b = borrower_new(c);
-    assert_true(zc_cobj_lend(c, o, 2));
-    assert_false(zc_cobj_lend(c, o, 3));
+    assert_true(zc_cobj_lend(c, o, 2, &l));
+    assert_false(zc_cobj_lend(c, o, 3, &l2));
     zc_cobj_release(c, o);
-    assert_false(zc_cache_reuse(c, ct_id(1, SIZE), 3));
-    zc_cache_unused(c, ct_id(1, SIZE), 3, false); /* not its own: no effect */
-    assert_true(zc_cache_reuse(c, ct_id(1, SIZE), 2));
+    struct zc_cloan other = {.borrower = 3, .slot = l.slot};
+    assert_false(zc_cache_reuse(c, &other));
+    zc_cache_unused(c, &other, false); /* not its own: no effect */
+    assert_true(zc_cache_reuse(c, &l));
     /* Others hold and release it meanwhile; the loan survives that. */
     assert_int_equal(ct_check(c, 1, SIZE), 1);
-    assert_true(zc_cache_reuse(c, ct_id(1, SIZE), 2));
-    zc_cache_unused(c, ct_id(1, SIZE), 2, false);
+    assert_true(zc_cache_reuse(c, &l));
+    zc_cache_unused(c, &l, false);
     assert_int_equal(zc_cache_hold_complete(c, ct_id(1, SIZE), &o), 1);
-    assert_true(zc_cobj_lend(c, o, 3));
-    zc_cache_unused(c, ct_id(1, SIZE), 3, false);
+    assert_true(zc_cobj_lend(c, o, 3, &l2));
+    zc_cache_unused(c, &l2, false);
     zc_cobj_release(c, o);
     /* A partial one is not lent. */
     assert_int_equal(ct_hold(c, 2, SIZE, &o), 0);
     assert_int_equal(ct_put(c, o, 2, 0), 0);
-    assert_false(zc_cobj_lend(c, o, 4));
+    assert_false(zc_cobj_lend(c, o, 4, &l));
     zc_cobj_release(c, o);
     borrower_free(b);
     zc_cache_close(c);
@@ -235,7 +238,7 @@ static void test_dropped_in_use(void **state)
     assert_int_equal(b->recalls, 1); /* even though it is in use: there will be no other chance */
     assert_false(there(c, 1));
     zc_cobj_release(c, o);
-    zc_cache_unused(c, ct_id(1, SIZE), 2, true);
+    zc_cache_unused(c, &b->loan[1], true);
     assert_int_equal(ct_stats(c).used, 0);
     borrower_free(b);
     zc_cache_close(c);
