@@ -36,12 +36,16 @@ def wait_for(what, seconds=20, step=0.02, message="it did not happen"):
 def alive(pid):
     """Is a thread of it left? A killed process's first thread can be a zombie while others still end."""
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    for thread in threads:
+        try:
             with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii", errors="replace") as f:
                 if f.read().rsplit(")", 1)[1].split()[0] not in "ZX":
                     return True
-    except OSError:
-        pass
+        except OSError:
+            pass  # this one is gone
     return False
 
 
