@@ -3,35 +3,71 @@
  * See cluster.h. Each question takes a reference to the view of the moment under a lock that is
  * held for nothing else, and asks that.
  */
-#include "cluster/view.h"
+#include "cluster/cluster_priv.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
-struct zc_cluster {
-    pthread_mutex_t lock;
-    struct cluster_view *view;
-    unsigned index_end;
-};
+struct zc_cluster *cluster_new(void)
+{
+    struct zc_cluster *c = calloc(1, sizeof(*c));
+    if (c)
+        pthread_mutex_init(&c->lock, NULL);
+    return c;
+}
+
+void cluster_publish(struct zc_cluster *c, struct cluster_reading *take, unsigned index_end)
+{
+    struct cluster_reading old;
+    pthread_mutex_lock(&c->lock);
+    old = (struct cluster_reading){.members = c->members, .n = c->n_members, .view = c->view};
+    c->members = take->members;
+    c->n_members = take->n;
+    c->view = take->view;
+    c->index_end = index_end;
+    pthread_mutex_unlock(&c->lock);
+    cluster_reading_free(&old);
+    *take = (struct cluster_reading){0};
+}
+
+/* As if gossip had told of them. */
+static int static_members(const struct zc_node *nodes, unsigned n, struct cluster_reading *r)
+{
+    r->n = n;
+    r->members = calloc(n, sizeof(*r->members));
+    if (!r->members)
+        return -ENOMEM;
+    for (unsigned i = 0; i < n; i++) {
+        struct zc_cluster_member *m = &r->members[i];
+        m->node = nodes[i];
+        m->state = nodes[i].suspect ? ZC_CLUSTER_SUSPECT : ZC_CLUSTER_ALIVE;
+        snprintf(m->name, sizeof(m->name), "%s", nodes[i].name);
+    }
+    return 0;
+}
 
 int zc_cluster_new_static(const struct zc_node *nodes, unsigned n, struct zc_cluster **out)
 {
+    struct cluster_reading r = {0};
     if (n == 0 || n > ZC_CLUSTER_NODES_MAX)
         return -EINVAL;
     zc_autofree struct zc_node *numbered = malloc(n * sizeof(*numbered));
-    zc_autofree struct zc_cluster *c = calloc(1, sizeof(*c));
-    if (!numbered || !c)
+    if (!numbered)
         return -ENOMEM;
     memcpy(numbered, nodes, n * sizeof(*nodes));
     for (unsigned i = 0; i < n; i++)
         numbered[i].index = i;
-    c->index_end = n;
-    int r = cluster_view_new(numbered, n, &c->view);
-    if (r < 0)
-        return r;
-    pthread_mutex_init(&c->lock, NULL);
-    *out = zc_steal_ptr(&c);
+    int e = cluster_view_new(numbered, n, &r.view);
+    if (e == 0)
+        e = static_members(numbered, n, &r);
+    struct zc_cluster *c = e == 0 ? cluster_new() : NULL;
+    if (!c) {
+        cluster_reading_free(&r);
+        return e ? e : -ENOMEM;
+    }
+    cluster_publish(c, &r, n);
+    *out = c;
     return 0;
 }
 
@@ -40,6 +76,7 @@ void zc_cluster_free(struct zc_cluster *c)
     if (!c)
         return;
     cluster_view_unref(c->view);
+    free(c->members);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -132,4 +169,15 @@ bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID], struct 
         *out = *n;
     cluster_view_unref(v);
     return n != NULL;
+}
+
+struct zc_cluster_member *zc_cluster_members(struct zc_cluster *c, unsigned *n)
+{
+    pthread_mutex_lock(&c->lock);
+    struct zc_cluster_member *m = malloc((c->n_members + 1) * sizeof(*m));
+    if (m && c->n_members)
+        memcpy(m, c->members, c->n_members * sizeof(*m));
+    *n = m ? c->n_members : 0;
+    pthread_mutex_unlock(&c->lock);
+    return m;
 }

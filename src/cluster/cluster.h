@@ -83,4 +83,34 @@ unsigned zc_cluster_index_end(struct zc_cluster *c);
 /* The node of this id; false when it is not in view. */
 bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID], struct zc_node *out);
 
+/* ------------------------------------------------------------------ for people */
+
+enum zc_cluster_state { ZC_CLUSTER_ALIVE, ZC_CLUSTER_SUSPECT, ZC_CLUSTER_DEAD, ZC_CLUSTER_LEFT };
+
+enum zc_cluster_standing {
+    ZC_CLUSTER_IN,            /* one of zc_cluster_nodes */
+    ZC_CLUSTER_ABSENT,        /* dead, or has left */
+    ZC_CLUSTER_FOREIGN,       /* says nothing that zcache understands: another program */
+    ZC_CLUSTER_OTHER_VERSION, /* of zcache, with another ring or peer protocol */
+    ZC_CLUSTER_DOUBLE,        /* has the id of another one, which started later */
+    ZC_CLUSTER_TOO_MANY
+};
+
+/* A member of the gossip, whether or not it is a node of ours. */
+struct zc_cluster_member {
+    struct zc_node node; /* what is not known of it is zero */
+    char name[256];      /* in gossip */
+    enum zc_cluster_state state;
+    enum zc_cluster_standing standing;
+    int64_t since_ns; /* of the state; zc_now_ns() */
+    uint16_t gossip_port;
+    uint64_t started_ms; /* since the epoch */
+    uint64_t used_bytes; /* in its cache, roughly: gossip carries powers of 2^(1/4) */
+    double share;        /* of all keys, expected from the weights */
+};
+
+/* A copy of what is known of all members, by name; caller frees. NULL when memory is short. Of a
+   cluster made by zc_cluster_new_static: its nodes. */
+struct zc_cluster_member *zc_cluster_members(struct zc_cluster *c, unsigned *n);
+
 #endif

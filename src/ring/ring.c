@@ -36,6 +36,7 @@ struct zc_ring {
     uint32_t *places;
     u128 rate_min;
     uint64_t digest;
+    double total;           /* of all weights, see ring_relative */
     uint8_t *weights;       /* in the order given */
     _Atomic uint16_t *memo; /* entry, plus 1; 0: not known yet */
     uint64_t log2[(1 << LOG_BITS) + 1];
@@ -130,6 +131,18 @@ static u128 ring_rate(uint8_t weight)
     return (u128)quarter[w & 3] << (39 - w / 4);
 }
 
+/* 2^(weight / 4) */
+static double ring_relative(uint8_t weight)
+{
+    static const double quarter[4] = {1, 1.189207115002721, 1.4142135623730951, 1.681792830507429};
+    if (weight == 0)
+        return 0;
+    double w = quarter[(weight - 1u) & 3];
+    for (unsigned i = 0; i < (weight - 1u) / 4; i++)
+        w *= 2;
+    return w;
+}
+
 static int ring_by_id(const void *a, const void *b, void *arg)
 {
     const struct zc_ring_member *m = arg;
@@ -153,6 +166,7 @@ static bool ring_fill(struct zc_ring *r, const struct zc_ring_member *members,
         zc_hasher_add(h, m->id, ZC_RING_ID);
         zc_hasher_add(h, &m->weight, 1);
         unsigned entry = r->weighted++;
+        r->total += ring_relative(m->weight);
         r->hashes[entry] = ring_mix(ring_load(m->id) ^ ring_mix(ring_load(m->id + 8)));
         r->rates[entry] = ring_rate(m->weight);
         r->places[entry] = order[i];
@@ -271,24 +285,9 @@ void zc_ring_count(struct zc_ring *r, uint32_t *slots)
         slots[r->places[ring_first(r, s)]]++;
 }
 
-/* 2^(weight / 4) */
-static double ring_relative(uint8_t weight)
-{
-    static const double quarter[4] = {1, 1.189207115002721, 1.4142135623730951, 1.681792830507429};
-    if (weight == 0)
-        return 0;
-    double w = quarter[(weight - 1u) & 3];
-    for (unsigned i = 0; i < (weight - 1u) / 4; i++)
-        w *= 2;
-    return w;
-}
-
 double zc_ring_share(const struct zc_ring *r, unsigned member)
 {
-    double all = 0;
-    for (unsigned i = 0; i < r->count; i++)
-        all += ring_relative(r->weights[i]);
-    return all > 0 ? ring_relative(r->weights[member]) / all : 0;
+    return r->total > 0 ? ring_relative(r->weights[member]) / r->total : 0;
 }
 
 unsigned zc_ring_size(const struct zc_ring *r)
