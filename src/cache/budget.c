@@ -123,6 +123,18 @@ uint64_t budget_evict(struct zc_cache *c, uint32_t slot)
     return bytes;
 }
 
+/* Those that are marked go: their files without the lock. */
+static void budget_bury_all(struct zc_cache *c, const struct victim *v, unsigned n)
+{
+    pthread_mutex_unlock(&c->lock);
+    for (unsigned i = 0; i < n; i++)
+        cache_unlink(c, &v[i]);
+    pthread_mutex_lock(&c->lock);
+    for (unsigned i = 0; i < n; i++)
+        budget_bury(c, &v[i]);
+    pthread_cond_broadcast(&c->changed);
+}
+
 /* Makes room for `need` bytes. False when there is nobody left to evict and nobody on the way out.
  */
 static bool budget_evict_some(struct zc_cache *c, uint64_t need)
@@ -141,14 +153,22 @@ static bool budget_evict_some(struct zc_cache *c, uint64_t need)
         pthread_cond_wait(&c->changed, &c->lock);
         return true;
     }
-    pthread_mutex_unlock(&c->lock);
-    for (unsigned i = 0; i < n; i++)
-        cache_unlink(c, &v[i]);
-    pthread_mutex_lock(&c->lock);
-    for (unsigned i = 0; i < n; i++)
-        budget_bury(c, &v[i]);
-    pthread_cond_broadcast(&c->changed);
+    budget_bury_all(c, v, n);
     return true;
+}
+
+void budget_trim(struct zc_cache *c)
+{
+    struct victim v[BUDGET_VICTIMS];
+    unsigned n = 0;
+    while (n < BUDGET_VICTIMS && c->spare_most && zc_policy_copy_bytes(c->policy) > c->spare_most) {
+        uint32_t slot = zc_policy_copy_victim(c->policy, budget_may_evict, c);
+        if (slot == UINT32_MAX)
+            break;
+        budget_mark(c, slot, &v[n++]);
+    }
+    if (n)
+        budget_bury_all(c, v, n);
 }
 
 int budget_take(struct zc_cache *c, uint64_t bytes)

@@ -312,6 +312,7 @@ void zc_cache_get_stats(struct zc_cache *c, struct zc_cache_stats *out)
         .used = c->used,
         .objects = c->table.count,
         .complete = c->complete,
+        .spare_bytes = zc_policy_copy_bytes(c->policy),
         .evictions = c->evictions,
         .evicted_bytes = c->evicted_bytes,
         .rebuilt = c->rebuilt,

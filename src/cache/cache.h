@@ -119,6 +119,16 @@ bool zc_cache_reuse(struct zc_cache *c, const struct zc_cloan *l);
 /* Not in use now. keep: but still on loan, else given back. No effect on one that was recalled. */
 void zc_cache_unused(struct zc_cache *c, const struct zc_cloan *l, bool keep);
 
+/* Copies. What a live node of the cluster owns can be had from there again, so that it is evicted
+   before all else. spare(user, id, size) tells whether all of an object is such; it is called under
+   the cache's lock, for each new resident, and must only compute. `most` bounds what spare objects
+   take together, unless they are open; 0: as much as there is. spare NULL ends it. */
+void zc_cache_on_spare(struct zc_cache *c,
+                       bool (*spare)(void *user, struct zc_objid id, uint64_t size), void *user,
+                       uint64_t most);
+/* Who owns what has changed: asks anew of all residents, a part of them at a time. */
+void zc_cache_ask_spare(struct zc_cache *c);
+
 /* Drops the object if it is resident and not held. Returns the bytes freed; -EBUSY when it is held.
  */
 int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id);
@@ -141,10 +151,11 @@ void zc_cache_drop_listing(struct zc_cache *c, struct zc_digest dir);
 /* ------------------------------------------------------------------ figures */
 
 struct zc_cache_stats {
-    uint64_t capacity; /* bytes */
-    uint64_t used;     /* bytes on disk, reserved ones included */
-    uint64_t objects;  /* resident */
-    uint64_t complete; /* of these */
+    uint64_t capacity;    /* bytes */
+    uint64_t used;        /* bytes on disk, reserved ones included */
+    uint64_t objects;     /* resident */
+    uint64_t complete;    /* of these */
+    uint64_t spare_bytes; /* of used: what a live node of the cluster owns, too */
     uint64_t evictions, evicted_bytes;
     uint64_t disk_errors, checked_chunks, bad_chunks;
     uint64_t duplicates; /* chunks whose sum was known under another place */

@@ -79,6 +79,11 @@ struct zc_cache {
     void *recall_user;
     unsigned recalling;
 
+    /* Under `lock`. */
+    bool (*spare)(void *user, struct zc_objid id, uint64_t size);
+    void *spare_user;
+    uint64_t spare_most; /* bytes; 0: no bound */
+
     pthread_cond_t work; /* with `lock`: for the evictor */
     int64_t pressed_ns;  /* when somebody last had to evict for itself, or nearly so */
     uint64_t ahead;      /* bytes that the evictor then keeps free; 0: none runs */
@@ -114,12 +119,18 @@ int cache_punch(int fd, uint64_t size, unsigned shift, const uint64_t *bits);
 /* The disk has shown itself to be broken, and is left alone for a while. */
 bool cache_bypassed(struct zc_cache *c);
 
+/* spare.c */
+/* A new resident in the policy, under the lock. */
+void spare_mark(struct zc_cache *c, uint32_t slot);
+
 /* budget.c */
 /* Charges bytes, evicting as needed. 0 with the lock held; -ENOSPC with the lock not held. Called
  * without it. */
 int budget_take(struct zc_cache *c, uint64_t bytes);
 /* Gives back; under the lock. */
 void budget_give(struct zc_cache *c, uint64_t bytes);
+/* Evicts spare objects beyond their bound. Called and returns with the lock held, lets go of it. */
+void budget_trim(struct zc_cache *c);
 /* Evicts a resident that is neither held nor busy: called and returns with the lock held, lets go
    of it. Bytes freed. */
 uint64_t budget_evict(struct zc_cache *c, uint32_t slot);

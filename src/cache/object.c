@@ -335,6 +335,7 @@ static int hold_new(struct zc_cache *c, struct zc_objid id, const char *source, 
         cobj_free(o);
         return r;
     }
+    spare_mark(c, slot);
     pthread_mutex_unlock(&c->lock);
     r = cobj_create(c, o);
     if (r < 0)
@@ -452,6 +453,7 @@ int zc_cobj_reserve(struct zc_cache *c, struct zc_cobj *o, uint64_t bytes)
     } else {
         o->reserved += bytes;
         cobj_resized(c, o);
+        budget_trim(c);
     }
     pthread_mutex_unlock(&c->lock);
     return r;

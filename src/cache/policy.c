@@ -39,6 +39,11 @@
  * Capacity is what was held when room was needed last: the free-space floor of the disk may be
  * reached before the configured size, and the cache may evict ahead of need.
  *
+ * Copies of what another node owns and can be asked for go before all else, because losing one
+ * costs a way over the local network and not one to the store. Among themselves they are judged as
+ * above, in queues of their own; gaps and history are common, so that one that becomes this node's
+ * own, when the other node has gone, is not a newcomer.
+ *
  * Measured by tests/unit/test_policy.c (5,000 residents of equal size; share of accesses that hit):
  *                                                this   LRU    S3-FIFO  W-TinyLFU
  *   epochs, data set 2 x capacity, shuffled      0.494  0.153  0.191    0.387
@@ -83,6 +88,7 @@
 #define USED_ONCE 255  /* gap code in the history */
 
 enum place { FREE, WINDOW, MAIN };
+enum part_of { OWN, COPY, PARTS };
 
 struct slot {
     uint32_t hash;
@@ -91,8 +97,8 @@ struct slot {
     uint32_t last;       /* clock at the last use that counted */
     uint8_t gap;         /* code of the average gap; 0: not known */
     uint8_t place;
-    bool fresh; /* the use that it was added for is still to be told */
-    uint8_t unused;
+    bool fresh;   /* the use that it was added for is still to be told */
+    uint8_t copy; /* its part: OWN or COPY */
 };
 _Static_assert(sizeof(struct slot) == 24, "24 bytes a slot are promised");
 
@@ -111,14 +117,20 @@ struct ghost {
     uint32_t tag; /* upper 24 bits of the hash, gap code; 0: empty */
 };
 
+/* Copies have queues of their own, and compete among themselves only. */
+struct part {
+    struct queue window, main;
+    uint64_t capacity; /* see the head of this file */
+    uint64_t credit;   /* bytes that newcomers won from residents and have not filled */
+    bool pressed;      /* a victim was asked for since the last growth */
+    bool filling;      /* there is room for all: newcomers need not prove themselves */
+};
+
 struct zc_policy {
     struct slot **segments; /* of SEGMENT slots each: no big copy while the cache grows */
     uint32_t n_segments;
-    struct queue window, main;
-    uint64_t capacity; /* see the head of this file */
-    bool pressed;      /* a victim was asked for since the last growth */
-    bool filling;      /* there is room for all: newcomers need not prove themselves */
-    uint32_t clock;    /* uses; wraps, only differences count */
+    struct part parts[PARTS];
+    uint32_t clock; /* uses; wraps, only differences count */
     uint64_t random;
 
     struct ghost *history;
@@ -133,7 +145,6 @@ struct zc_policy {
     uint32_t judged;       /* clock when the two below were found */
     uint32_t usual, among; /* nearly the longest gap lately, and of how many; 0 of 0: too few */
     uint32_t longest;      /* usual in the long run; fades */
-    uint64_t credit;       /* bytes that newcomers won from residents and have not filled */
 };
 
 static struct slot *slot_at(const struct zc_policy *p, uint32_t i)
@@ -193,7 +204,19 @@ static uint32_t hash_of(uint64_t key)
 
 static struct queue *queue_of(struct zc_policy *p, const struct slot *s)
 {
-    return s->place == MAIN ? &p->main : &p->window;
+    struct part *t = &p->parts[s->copy];
+    return s->place == MAIN ? &t->main : &t->window;
+}
+
+/* Residents that have proven themselves, and all of them. */
+static uint32_t policy_mains(const struct zc_policy *p)
+{
+    return p->parts[OWN].main.n + p->parts[COPY].main.n;
+}
+
+static uint32_t policy_residents(const struct zc_policy *p)
+{
+    return policy_mains(p) + p->parts[OWN].window.n + p->parts[COPY].window.n;
 }
 
 static void queue_push(struct zc_policy *p, enum place place, uint32_t i)
@@ -292,7 +315,7 @@ static bool history_take(struct zc_policy *p, uint32_t hash, struct ghost *out)
 /* Keeps pace with the number of residents. Without memory for more it stays as it is. */
 static void history_grow(struct zc_policy *p)
 {
-    size_t n = (size_t)p->main.n + p->window.n;
+    size_t n = policy_residents(p);
     while (n * KEYS_NEEDED >> p->sample > HISTORY_MAX)
         p->sample++;
     if (n * KEYS_WANTED <= p->n_history || p->n_history >= HISTORY_MAX)
@@ -318,7 +341,7 @@ static void history_grow(struct zc_policy *p)
 /* Uses that "lately" spans. */
 static uint32_t gaps_span(const struct zc_policy *p)
 {
-    return ZC_MAX(p->main.n / 8, 32u);
+    return ZC_MAX(policy_mains(p) / 8, 32u);
 }
 
 /* A gap was seen. A sample of them, spread over the span, is enough. */
@@ -352,7 +375,7 @@ static void gaps_judge(struct zc_policy *p)
             top[at] = top[at - 1];
         top[at] = g;
     }
-    bool enough = n >= ZC_MAX(ZC_MIN(p->main.n / 64, (uint32_t)GAPS / 4) >> p->sample, 8u);
+    bool enough = n >= ZC_MAX(ZC_MIN(policy_mains(p) / 64, (uint32_t)GAPS / 4) >> p->sample, 8u);
     p->usual = enough ? top[k] : 0;
     p->among = enough ? n : 0;
     p->longest = ZC_MAX(p->longest - p->longest / 256, p->usual);
@@ -393,7 +416,7 @@ static bool policy_replaces(struct zc_policy *p, struct slot *newcomer, const st
         return gap * gap * policy_weight(newcomer) <
                (double)idle * (double)idle * policy_weight(resident);
     }
-    if (idle <= ZC_MAX((uint64_t)p->main.n * TRICKLE, (uint64_t)p->longest * 2) ||
+    if (idle <= ZC_MAX((uint64_t)policy_mains(p) * TRICKLE, (uint64_t)p->longest * 2) ||
         !policy_chance(p))
         return false;
     newcomer->gap = gap_pack(idle);
@@ -401,14 +424,15 @@ static bool policy_replaces(struct zc_policy *p, struct slot *newcomer, const st
 }
 
 /* Bytes that the main queue should hold. */
-static uint64_t policy_share(const struct zc_policy *p)
+static uint64_t part_share(const struct part *t)
 {
-    return p->capacity - p->capacity / WINDOW_PART;
+    return t->capacity - t->capacity / WINDOW_PART;
 }
 
 static void policy_admit(struct zc_policy *p, uint32_t i)
 {
-    p->credit -= ZC_MIN(p->credit, size_of(slot_at(p, i)));
+    struct part *t = &p->parts[slot_at(p, i)->copy];
+    t->credit -= ZC_MIN(t->credit, size_of(slot_at(p, i)));
     queue_unlink(p, i);
     queue_push(p, MAIN, i);
 }
@@ -416,24 +440,24 @@ static void policy_admit(struct zc_policy *p, uint32_t i)
 /* Is there room in main for one that is known to come back: room that was won, or that has come
    about otherwise? Of the latter, 1/32 is left to the window: the cache may evict ahead of need,
    and if main were filled up at once after each time, it would turn over without a contest. */
-static bool policy_room(const struct zc_policy *p, uint64_t bytes)
+static bool part_room(const struct part *t, uint64_t bytes)
 {
-    uint64_t share = policy_share(p);
-    return bytes <= p->credit || p->main.bytes + bytes <= share - share / 32;
+    uint64_t share = part_share(t);
+    return bytes <= t->credit || t->main.bytes + bytes <= share - share / 32;
 }
 
 /* After growth. A few at a time move on, so that no call takes long. */
-static void policy_fill(struct zc_policy *p)
+static void policy_fill(struct zc_policy *p, struct part *t)
 {
-    p->pressed = false;
-    p->capacity = ZC_MAX(p->capacity, p->window.bytes + p->main.bytes);
-    uint64_t share = policy_share(p);
-    p->filling = p->filling || p->main.bytes < share - share / 8;
-    for (int i = 0; i < 4 && p->filling && p->window.bytes > p->capacity - share; i++) {
-        if (p->main.bytes + size_of(slot_at(p, p->window.oldest)) > share)
-            p->filling = false;
+    t->pressed = false;
+    t->capacity = ZC_MAX(t->capacity, t->window.bytes + t->main.bytes);
+    uint64_t share = part_share(t);
+    t->filling = t->filling || t->main.bytes < share - share / 8;
+    for (int i = 0; i < 4 && t->filling && t->window.bytes > t->capacity - share; i++) {
+        if (t->main.bytes + size_of(slot_at(p, t->window.oldest)) > share)
+            t->filling = false;
         else
-            policy_admit(p, p->window.oldest);
+            policy_admit(p, t->window.oldest);
     }
 }
 
@@ -450,9 +474,12 @@ int zc_policy_new(uint64_t capacity, struct zc_policy **out)
         return -ENOMEM;
     }
     p->n_history = HISTORY_MIN;
-    p->window = p->main = (struct queue){.newest = NONE, .oldest = NONE, .hand = NONE};
-    p->capacity = capacity;
-    p->filling = true;
+    for (int i = 0; i < PARTS; i++) {
+        struct part *t = &p->parts[i];
+        t->window = t->main = (struct queue){.newest = NONE, .oldest = NONE, .hand = NONE};
+        t->capacity = capacity;
+        t->filling = true;
+    }
     p->random = 0x9e3779b97f4a7c15ULL;
     *out = p;
     return 0;
@@ -471,7 +498,7 @@ void zc_policy_free(struct zc_policy *p)
 
 void zc_policy_set_capacity(struct zc_policy *p, uint64_t capacity)
 {
-    p->capacity = capacity;
+    p->parts[OWN].capacity = p->parts[COPY].capacity = capacity;
 }
 
 static int policy_reach(struct zc_policy *p, uint32_t slot)
@@ -517,7 +544,7 @@ int zc_policy_add(struct zc_policy *p, uint32_t slot, uint64_t key, uint64_t byt
         p->neighbour = s->gap;
     }
     queue_push(p, WINDOW, slot);
-    policy_fill(p);
+    policy_fill(p, &p->parts[OWN]);
     return 0;
 }
 
@@ -530,14 +557,37 @@ void zc_policy_resize(struct zc_policy *p, uint32_t slot, uint64_t bytes)
     s->size = size_pack(bytes);
     q->bytes = q->bytes - before + size_of(s);
     if (size_of(s) > before)
-        policy_fill(p);
+        policy_fill(p, &p->parts[s->copy]);
+}
+
+bool zc_policy_knows(const struct zc_policy *p, uint32_t slot)
+{
+    return slot >> SEGMENT_BITS < p->n_segments && slot_at(p, slot)->place != FREE;
+}
+
+void zc_policy_set_copy(struct zc_policy *p, uint32_t slot, bool copy)
+{
+    struct slot *s = slot_at(p, slot);
+    enum place place = (enum place)s->place;
+    assert(place != FREE);
+    if (s->copy == (copy ? COPY : OWN))
+        return;
+    queue_unlink(p, slot);
+    s->copy = copy ? COPY : OWN;
+    queue_push(p, place, slot);
+    policy_fill(p, &p->parts[s->copy]);
+}
+
+uint64_t zc_policy_copy_bytes(const struct zc_policy *p)
+{
+    return p->parts[COPY].window.bytes + p->parts[COPY].main.bytes;
 }
 
 void zc_policy_touch(struct zc_policy *p, uint32_t slot)
 {
     struct slot *s = slot_at(p, slot);
     assert(s->place != FREE);
-    uint32_t near = ZC_MAX(ZC_MIN((p->main.n + p->window.n) / 64, NEAR_MAX), NEAR_MIN);
+    uint32_t near = ZC_MAX(ZC_MIN(policy_residents(p) / 64, NEAR_MAX), NEAR_MIN);
     uint32_t gap = p->clock - s->last;
     /* Others may have been added between its own add and touch. */
     bool own = s->fresh && gap <= NEAR_MAX;
@@ -567,47 +617,62 @@ void zc_policy_remove(struct zc_policy *p, uint32_t slot)
 }
 
 /* One search; NONE also when only a part of the residents was asked. */
-static uint32_t policy_search(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
-                              void *user)
+static uint32_t part_search(struct zc_policy *p, struct part *t,
+                            bool (*may_evict)(void *user, uint32_t slot), void *user)
 {
-    uint64_t share = policy_share(p);
+    uint64_t share = part_share(t);
     for (;;) {
-        uint32_t w = queue_find(p, &p->window, may_evict, user);
+        uint32_t w = queue_find(p, &t->window, may_evict, user);
         if (w == NONE)
-            return queue_find(p, &p->main, may_evict, user);
+            return queue_find(p, &t->main, may_evict, user);
         struct slot *newcomer = slot_at(p, w);
-        if (newcomer->gap && policy_room(p, size_of(newcomer))) {
+        if (newcomer->gap && part_room(t, size_of(newcomer))) {
             policy_admit(p, w);
             continue;
         }
-        uint32_t m = queue_find(p, &p->main, may_evict, user);
+        uint32_t m = queue_find(p, &t->main, may_evict, user);
         if (m == NONE)
             return w;
         /* Residents that grew have eaten up the window. */
-        if (p->window.bytes < (p->capacity - share) / 4 && p->main.bytes > share)
+        if (t->window.bytes < (t->capacity - share) / 4 && t->main.bytes > share)
             return m;
         if (!policy_replaces(p, newcomer, slot_at(p, m)))
             return w;
-        p->credit += size_of(slot_at(p, m));
+        t->credit += size_of(slot_at(p, m));
         return m;
     }
+}
+
+static uint32_t part_victim(struct zc_policy *p, struct part *t,
+                            bool (*may_evict)(void *user, uint32_t slot), void *user)
+{
+    if (!t->pressed) {
+        t->capacity = t->window.bytes + t->main.bytes;
+        t->pressed = true;
+    }
+    uint64_t share = part_share(t);
+    if (t->main.bytes >= share - share / 8)
+        t->filling = false;
+    /* Each search goes on behind what the one before was refused, to the end of its queue, and then
+       begins at the oldest: so many ask everybody, wherever the hands stood. */
+    uint32_t searches = ZC_MAX(t->main.n, t->window.n) / ASK_MAX + 2, victim;
+    do
+        victim = part_search(p, t, may_evict, user);
+    while (victim == NONE && --searches > 0);
+    return victim;
+}
+
+uint32_t zc_policy_copy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
+                               void *user)
+{
+    return p->parts[COPY].window.n + p->parts[COPY].main.n == 0
+               ? NONE
+               : part_victim(p, &p->parts[COPY], may_evict, user);
 }
 
 uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
                           void *user)
 {
-    if (!p->pressed) {
-        p->capacity = p->window.bytes + p->main.bytes;
-        p->pressed = true;
-    }
-    uint64_t share = policy_share(p);
-    if (p->main.bytes >= share - share / 8)
-        p->filling = false;
-    /* Each search goes on behind what the one before was refused, to the end of its queue, and then
-       begins at the oldest: so many ask everybody, wherever the hands stood. */
-    uint32_t searches = ZC_MAX(p->main.n, p->window.n) / ASK_MAX + 2, victim;
-    do
-        victim = policy_search(p, may_evict, user);
-    while (victim == NONE && --searches > 0);
-    return victim;
+    uint32_t victim = zc_policy_copy_victim(p, may_evict, user);
+    return victim != NONE ? victim : part_victim(p, &p->parts[OWN], may_evict, user);
 }

@@ -26,6 +26,12 @@ int zc_policy_add(struct zc_policy *p, uint32_t slot, uint64_t key, uint64_t byt
 void zc_policy_resize(struct zc_policy *p, uint32_t slot, uint64_t bytes);
 /* One use (an open). Called once an open, also for a new resident right after add. */
 void zc_policy_touch(struct zc_policy *p, uint32_t slot);
+/* Is it one of the residents? */
+bool zc_policy_knows(const struct zc_policy *p, uint32_t slot);
+/* Is the resident a copy of what another node holds, too? A new one is not. */
+void zc_policy_set_copy(struct zc_policy *p, uint32_t slot, bool copy);
+/* Bytes of those that are. */
+uint64_t zc_policy_copy_bytes(const struct zc_policy *p);
 /* Gone, for whatever reason. */
 void zc_policy_remove(struct zc_policy *p, uint32_t slot);
 
@@ -35,5 +41,8 @@ void zc_policy_remove(struct zc_policy *p, uint32_t slot);
    a call that finds one mostly asks a few. The caller evicts it and calls zc_policy_remove. */
 uint32_t zc_policy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
                           void *user);
+/* The same among copies alone, which zc_policy_victim prefers. */
+uint32_t zc_policy_copy_victim(struct zc_policy *p, bool (*may_evict)(void *user, uint32_t slot),
+                               void *user);
 
 #endif

@@ -264,6 +264,80 @@ static void test_evicts_for_room(void **state)
     zc_cache_close(c);
 }
 
+/* Objects with odd low bits are another node's, or all while *user says so. */
+static bool spare_odd(void *user, struct zc_objid id, uint64_t size)
+{
+    const bool *all = user;
+    return *all || (id.id.lo & 1);
+}
+
+static unsigned spare_left(struct zc_cache *c, unsigned from, unsigned to, bool spare)
+{
+    bool all = false;
+    unsigned left = 0;
+    for (unsigned n = from; n < to; n++) {
+        struct zc_objid id = ct_id(n, CT_CHUNK);
+        left += spare_odd(&all, id, CT_CHUNK) == spare && zc_cache_has(c, id);
+    }
+    return left;
+}
+
+static void test_spare_go_first(void **state)
+{
+    struct zc_cache_config cfg = ct_config(*state);
+    cfg.size = 40 * CT_CHUNK;
+    struct zc_cache *c = ct_open(&cfg);
+    bool all = false;
+    for (unsigned n = 0; n < 20; n++) /* before anybody knows of others */
+        assert_int_equal(ct_put_all(c, n, CT_CHUNK), 0);
+    assert_int_equal(ct_stats(c).spare_bytes, 0);
+    zc_cache_on_spare(c, spare_odd, &all, 0);
+    for (unsigned n = 20; n < 40; n++)
+        assert_int_equal(ct_put_all(c, n, CT_CHUNK), 0);
+    unsigned own = spare_left(c, 0, 40, false), spare = spare_left(c, 0, 40, true);
+    assert_true(own + spare >= 39 && own >= 8 && spare >= 8);
+    assert_int_equal(ct_stats(c).spare_bytes, spare * CT_CHUNK);
+    struct zc_cobj *held; /* what is open stays */
+    unsigned open = 0;
+    while (!(ct_id(open, CT_CHUNK).id.lo & 1))
+        open++;
+    assert_int_equal(zc_cache_hold_complete(c, ct_id(open, CT_CHUNK), &held), 1);
+    for (unsigned n = 40; n < 40 + spare; n++)
+        assert_int_equal(ct_put_all(c, n, CT_CHUNK), 0);
+    assert_int_equal(spare_left(c, 0, 40, false), own);
+    assert_true(spare_left(c, 0, 40, true) < spare);
+    assert_true(zc_cache_has(c, ct_id(open, CT_CHUNK)));
+    zc_cobj_release(c, held);
+    /* The others took it all over, and went away again. */
+    all = true;
+    zc_cache_ask_spare(c);
+    assert_int_equal(ct_stats(c).spare_bytes, ct_stats(c).used);
+    zc_cache_on_spare(c, NULL, NULL, 0);
+    all = false;
+    zc_cache_on_spare(c, spare_odd, &all, 0);
+    assert_true(ct_stats(c).spare_bytes < ct_stats(c).used);
+    zc_cache_close(c);
+}
+
+static void test_spare_bound(void **state)
+{
+    struct zc_cache_config cfg = ct_config(*state);
+    cfg.size = 100 * CT_CHUNK;
+    struct zc_cache *c = ct_open(&cfg);
+    bool all = false;
+    zc_cache_on_spare(c, spare_odd, &all, 5 * CT_CHUNK);
+    for (unsigned n = 0; n < 60; n++) {
+        assert_int_equal(ct_put_all(c, n, CT_CHUNK), 0);
+        assert_true(ct_stats(c).spare_bytes <= 6 * CT_CHUNK); /* one is open when it comes */
+    }
+    unsigned own = 0;
+    for (unsigned n = 0; n < 60; n++)
+        own += !(ct_id(n, CT_CHUNK).id.lo & 1);
+    assert_int_equal(spare_left(c, 0, 60, false), own);
+    assert_in_range(spare_left(c, 0, 60, true), 4, 6);
+    zc_cache_close(c);
+}
+
 static void test_everything_open_is_enospc(void **state)
 {
     struct zc_cache_config cfg = ct_config(*state);
@@ -811,6 +885,8 @@ int main(void)
         T(test_drop_then_commit),
         T(test_lost_file_is_a_miss),
         T(test_evicts_for_room),
+        T(test_spare_go_first),
+        T(test_spare_bound),
         T(test_everything_open_is_enospc),
         T(test_floor),
         T(test_floor_rises),

@@ -477,8 +477,11 @@ static void test_random_operations(void **state)
                 if (m->state[slot])
                     zc_policy_touch(m->policy, slot);
             } else if (op < 70) {
-                if (m->state[slot])
+                if (m->state[slot] && op < 66)
                     zc_policy_resize(m->policy, slot, bytes);
+                else if (m->state[slot])
+                    zc_policy_set_copy(m->policy, slot, op < 68);
+                assert_int_equal(zc_policy_knows(m->policy, slot), m->state[slot]);
             } else if (op < 75) {
                 if (m->state[slot])
                     model_remove(m, slot);
@@ -585,6 +588,43 @@ static void test_few_and_empty(void **state)
     zc_policy_free(NULL);
 }
 
+/* Copies go before all that is not one, and what stops being one is as safe as the others. */
+static void test_copies_go_first(void **state)
+{
+    enum { ALL = 300 };
+    struct model *m = calloc(1, sizeof(*m));
+    assert_non_null(m);
+    assert_int_equal(zc_policy_new((uint64_t)ALL * MEAN, &m->policy), 0);
+    for (uint32_t i = 0; i < ALL; i++) {
+        assert_int_equal(zc_policy_add(m->policy, i, i, MEAN), 0);
+        zc_policy_touch(m->policy, i);
+        m->state[i] = 1;
+        m->n++;
+        if (i % 3 == 0)
+            zc_policy_set_copy(m->policy, i, true);
+    }
+    for (uint32_t i = 0; i < ALL; i += 6) /* those that remain: 3, 9, 15 ... */
+        zc_policy_set_copy(m->policy, i, false);
+    assert_int_equal(zc_policy_copy_bytes(m->policy), 50 * (uint64_t)MEAN);
+    m->held[3] = 1;
+    m->n_held = 1;
+    for (int i = 0; i < 49; i++) {
+        uint32_t v = zc_policy_victim(m->policy, model_may_evict, m);
+        assert_int_equal(v % 6, 3);
+        model_remove(m, v);
+    }
+    assert_int_equal(zc_policy_copy_victim(m->policy, model_may_evict, m), NONE);
+    for (int i = 0; i < ALL - 50; i++) {
+        uint32_t v = zc_policy_victim(m->policy, model_may_evict, m);
+        assert_true(v < ALL && v != 3);
+        model_remove(m, v);
+    }
+    assert_int_equal(zc_policy_victim(m->policy, model_may_evict, m), NONE);
+    model_drain(m);
+    zc_policy_free(m->policy);
+    free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -601,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_many_objects),
         cmocka_unit_test(test_no_state_is_for_ever),
         cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_copies_go_first),
         cmocka_unit_test(test_refusals_cost_little),
         cmocka_unit_test(test_last_one_is_found),
         cmocka_unit_test(test_few_and_empty),
