@@ -32,7 +32,8 @@ void cluster_publish(struct zc_cluster *c, struct cluster_reading *take, unsigne
 }
 
 /* As if gossip had told of them. */
-static int static_members(const struct zc_node *nodes, unsigned n, struct cluster_reading *r)
+static int static_members(const struct zc_cluster_node *nodes, unsigned n,
+                          struct cluster_reading *r)
 {
     r->n = n;
     r->members = calloc(n, sizeof(*r->members));
@@ -47,12 +48,12 @@ static int static_members(const struct zc_node *nodes, unsigned n, struct cluste
     return 0;
 }
 
-int zc_cluster_new_static(const struct zc_node *nodes, unsigned n, struct zc_cluster **out)
+int zc_cluster_new_static(const struct zc_cluster_node *nodes, unsigned n, struct zc_cluster **out)
 {
     struct cluster_reading r = {0};
     if (n == 0 || n > ZC_CLUSTER_NODES_MAX)
         return -EINVAL;
-    zc_autofree struct zc_node *numbered = malloc(n * sizeof(*numbered));
+    zc_autofree struct zc_cluster_node *numbered = malloc(n * sizeof(*numbered));
     if (!numbered)
         return -ENOMEM;
     memcpy(numbered, nodes, n * sizeof(*nodes));
@@ -94,7 +95,8 @@ uint64_t zc_cluster_key(struct zc_digest object, uint64_t off)
     return object.lo ^ (off / ZC_CLUSTER_GROUP) * 0x9e3779b97f4a7c15;
 }
 
-unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_node *out, unsigned max)
+unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_cluster_node *out,
+                         unsigned max)
 {
     struct cluster_view *v = cluster_now(c);
     unsigned n = cluster_view_rank(v, key, out, max);
@@ -102,7 +104,8 @@ unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_node *out
     return n;
 }
 
-unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_node *out, unsigned max)
+unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_cluster_node *out,
+                           unsigned max)
 {
     struct cluster_view *v = cluster_now(c);
     unsigned n = cluster_view_former(v, key, out, max);
@@ -126,7 +129,7 @@ uint64_t zc_cluster_digest(struct zc_cluster *c)
     return d;
 }
 
-void zc_cluster_self(struct zc_cluster *c, struct zc_node *out)
+void zc_cluster_self(struct zc_cluster *c, struct zc_cluster_node *out)
 {
     struct cluster_view *v = cluster_now(c);
     *out = *cluster_view_self(v);
@@ -142,11 +145,11 @@ unsigned zc_cluster_count(struct zc_cluster *c)
     return n;
 }
 
-unsigned zc_cluster_nodes(struct zc_cluster *c, struct zc_node *out, unsigned max)
+unsigned zc_cluster_nodes(struct zc_cluster *c, struct zc_cluster_node *out, unsigned max)
 {
     struct cluster_view *v = cluster_now(c);
     unsigned n;
-    const struct zc_node *nodes = cluster_view_nodes(v, &n);
+    const struct zc_cluster_node *nodes = cluster_view_nodes(v, &n);
     n = ZC_MIN(n, max);
     memcpy(out, nodes, n * sizeof(*out));
     cluster_view_unref(v);
@@ -161,10 +164,11 @@ unsigned zc_cluster_index_end(struct zc_cluster *c)
     return end;
 }
 
-bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID], struct zc_node *out)
+bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID],
+                     struct zc_cluster_node *out)
 {
     struct cluster_view *v = cluster_now(c);
-    const struct zc_node *n = cluster_view_find(v, id);
+    const struct zc_cluster_node *n = cluster_view_find(v, id);
     if (n)
         *out = *n;
     cluster_view_unref(v);

@@ -28,7 +28,7 @@
    and the owner can read ahead. */
 #define ZC_CLUSTER_GROUP ((uint64_t)32 << 20)
 
-struct zc_node {
+struct zc_cluster_node {
     uint8_t
         id[ZC_NODE_ID]; /* kept on the node's disk: the same after a restart, under another name */
     char name[ZC_NODE_NAME]; /* for people */
@@ -49,7 +49,7 @@ struct zc_cluster;
 
 /* A cluster that never changes, of the nodes given (n > 0, distinct ids; index is set here, in
    their order). -EINVAL, -ENOMEM. */
-int zc_cluster_new_static(const struct zc_node *nodes, unsigned n, struct zc_cluster **out);
+int zc_cluster_new_static(const struct zc_cluster_node *nodes, unsigned n, struct zc_cluster **out);
 /* Nobody may be in a call any more. */
 void zc_cluster_free(struct zc_cluster *c);
 
@@ -59,12 +59,14 @@ uint64_t zc_cluster_key(struct zc_digest object, uint64_t off);
 
 /* The nodes that own the key, best first, at most `max`; this node included, suspects too. Returns
    how many: 0 when no node has a weight. Only the first one: some tens of nanoseconds. */
-unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_node *out, unsigned max);
+unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_cluster_node *out,
+                         unsigned max);
 
 /* Who may still hold what this node has to fetch as its owner, best first, without this node: the
    node that owned it and drains now, then those that come after this node. To be asked only for
    what they have. */
-unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_node *out, unsigned max);
+unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_cluster_node *out,
+                           unsigned max);
 
 /* Is the copy of the key here a spare one, because another node that is not suspect owns it? */
 bool zc_cluster_spare(struct zc_cluster *c, uint64_t key);
@@ -73,15 +75,16 @@ bool zc_cluster_spare(struct zc_cluster *c, uint64_t key);
 uint64_t zc_cluster_digest(struct zc_cluster *c);
 
 /* This node. */
-void zc_cluster_self(struct zc_cluster *c, struct zc_node *out);
+void zc_cluster_self(struct zc_cluster *c, struct zc_cluster_node *out);
 /* Nodes in view, this one included, those without weight too. */
 unsigned zc_cluster_count(struct zc_cluster *c);
 /* Copies at most `max` of them, in the order of ids; returns how many. */
-unsigned zc_cluster_nodes(struct zc_cluster *c, struct zc_node *out, unsigned max);
+unsigned zc_cluster_nodes(struct zc_cluster *c, struct zc_cluster_node *out, unsigned max);
 /* One past the largest index that was ever given out. */
 unsigned zc_cluster_index_end(struct zc_cluster *c);
 /* The node of this id; false when it is not in view. */
-bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID], struct zc_node *out);
+bool zc_cluster_find(struct zc_cluster *c, const uint8_t id[ZC_NODE_ID],
+                     struct zc_cluster_node *out);
 
 /* ------------------------------------------------------------------ for people */
 
@@ -98,8 +101,8 @@ enum zc_cluster_standing {
 
 /* A member of the gossip, whether or not it is a node of ours. */
 struct zc_cluster_member {
-    struct zc_node node; /* what is not known of it is zero */
-    char name[256];      /* in gossip */
+    struct zc_cluster_node node; /* what is not known of it is zero */
+    char name[256];              /* in gossip */
     enum zc_cluster_state state;
     enum zc_cluster_standing standing;
     int64_t since_ns; /* of the state; zc_now_ns() */

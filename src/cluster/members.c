@@ -38,7 +38,8 @@ int cluster_indices_of(struct cluster_indices *x, const uint8_t id[ZC_NODE_ID], 
 
 /* ------------------------------------------------------------------ one member */
 
-static void member_address(struct zc_node *node, const struct cluster_seen *s, uint16_t port)
+static void member_address(struct zc_cluster_node *node, const struct cluster_seen *s,
+                           uint16_t port)
 {
     if (s->ip_len == 4) {
         node->addr.in.sin_family = AF_INET;
@@ -108,7 +109,7 @@ static int member_by_life(const void *a, const void *b)
 static int read_view(struct cluster_indices *x, struct cluster_reading *r)
 {
     zc_autofree struct zc_cluster_member **in = calloc(r->n + 1, sizeof(*in));
-    zc_autofree struct zc_node *nodes = calloc(r->n + 1, sizeof(*nodes));
+    zc_autofree struct zc_cluster_node *nodes = calloc(r->n + 1, sizeof(*nodes));
     unsigned n = 0, kept = 0;
     if (!in || !nodes)
         return -ENOMEM;
@@ -152,8 +153,8 @@ int cluster_read(struct cluster_indices *x, const struct cluster_seen *seen, uns
     int e = read_view(x, &r);
     for (unsigned i = 0; i < n && e == 0; i++) {
         unsigned count;
-        const struct zc_node *nodes = cluster_view_nodes(r.view, &count);
-        const struct zc_node *node = cluster_view_find(r.view, r.members[i].node.id);
+        const struct zc_cluster_node *nodes = cluster_view_nodes(r.view, &count);
+        const struct zc_cluster_node *node = cluster_view_find(r.view, r.members[i].node.id);
         if (r.members[i].standing == ZC_CLUSTER_IN && node)
             r.members[i].share = cluster_view_share(r.view, (unsigned)(node - nodes));
     }

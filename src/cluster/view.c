@@ -14,12 +14,12 @@ struct cluster_view {
     unsigned n, self;
     struct zc_ring *ring;
     struct zc_ring *before; /* NULL while nobody drains */
-    struct zc_node nodes[];
+    struct zc_cluster_node nodes[];
 };
 
 static int view_by_id(const void *a, const void *b)
 {
-    const struct zc_node *x = a, *y = b;
+    const struct zc_cluster_node *x = a, *y = b;
     return memcmp(x->id, y->id, ZC_NODE_ID);
 }
 
@@ -44,7 +44,7 @@ static int view_rings(struct cluster_view *v)
     return v->ring && (v->before || !drains) ? 0 : -ENOMEM;
 }
 
-int cluster_view_new(const struct zc_node *nodes, unsigned n, struct cluster_view **out)
+int cluster_view_new(const struct zc_cluster_node *nodes, unsigned n, struct cluster_view **out)
 {
     if (n == 0 || n > ZC_CLUSTER_NODES_MAX)
         return -EINVAL;
@@ -92,7 +92,8 @@ void cluster_view_unref(struct cluster_view *v)
     free(v);
 }
 
-unsigned cluster_view_rank(struct cluster_view *v, uint64_t key, struct zc_node *out, unsigned max)
+unsigned cluster_view_rank(struct cluster_view *v, uint64_t key, struct zc_cluster_node *out,
+                           unsigned max)
 {
     uint32_t order[16];
     unsigned n = zc_ring_rank(v->ring, key, order, ZC_MIN(max, (unsigned)ZC_ARRAY_SIZE(order)));
@@ -101,7 +102,7 @@ unsigned cluster_view_rank(struct cluster_view *v, uint64_t key, struct zc_node 
     return n;
 }
 
-unsigned cluster_view_former(struct cluster_view *v, uint64_t key, struct zc_node *out,
+unsigned cluster_view_former(struct cluster_view *v, uint64_t key, struct zc_cluster_node *out,
                              unsigned max)
 {
     uint32_t order[16];
@@ -131,20 +132,21 @@ uint64_t cluster_view_digest(struct cluster_view *v)
     return zc_ring_digest(v->ring);
 }
 
-const struct zc_node *cluster_view_nodes(struct cluster_view *v, unsigned *n)
+const struct zc_cluster_node *cluster_view_nodes(struct cluster_view *v, unsigned *n)
 {
     *n = v->n;
     return v->nodes;
 }
 
-const struct zc_node *cluster_view_self(struct cluster_view *v)
+const struct zc_cluster_node *cluster_view_self(struct cluster_view *v)
 {
     return &v->nodes[v->self];
 }
 
-const struct zc_node *cluster_view_find(struct cluster_view *v, const uint8_t id[ZC_NODE_ID])
+const struct zc_cluster_node *cluster_view_find(struct cluster_view *v,
+                                                const uint8_t id[ZC_NODE_ID])
 {
-    struct zc_node key;
+    struct zc_cluster_node key;
     memcpy(key.id, id, ZC_NODE_ID);
     return bsearch(&key, v->nodes, v->n, sizeof(v->nodes[0]), view_by_id);
 }

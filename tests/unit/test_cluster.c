@@ -10,9 +10,9 @@
 
 enum { N = 7, KEYS = 2000 };
 
-static struct zc_node node(unsigned i)
+static struct zc_cluster_node node(unsigned i)
 {
-    struct zc_node n = {.weight = 40, .nominal = 40, .is_self = i == 2};
+    struct zc_cluster_node n = {.weight = 40, .nominal = 40, .is_self = i == 2};
     memset(n.id, (int)(i * 31 + 1), sizeof(n.id));
     snprintf(n.name, sizeof(n.name), "node%u", i);
     n.addr.in.sin_family = AF_INET;
@@ -20,7 +20,7 @@ static struct zc_node node(unsigned i)
     return n;
 }
 
-static struct zc_cluster *cluster_of(struct zc_node *nodes, unsigned n)
+static struct zc_cluster *cluster_of(struct zc_cluster_node *nodes, unsigned n)
 {
     struct zc_cluster *c = NULL;
     assert_int_equal(zc_cluster_new_static(nodes, n, &c), 0);
@@ -29,7 +29,7 @@ static struct zc_cluster *cluster_of(struct zc_node *nodes, unsigned n)
 
 static void test_rank(void **state)
 {
-    struct zc_node nodes[N], got[N + 1];
+    struct zc_cluster_node nodes[N], got[N + 1];
     unsigned first[N] = {0};
     for (unsigned i = 0; i < N; i++)
         nodes[i] = node(i);
@@ -46,7 +46,7 @@ static void test_rank(void **state)
         assert_string_equal(got[0].name, name);
         assert_int_equal(ntohs(got[0].addr.in.sin_port), 7000 + got[0].index);
         assert_int_equal(zc_cluster_spare(c, key), got[0].index != 2);
-        struct zc_node one;
+        struct zc_cluster_node one;
         assert_int_equal(zc_cluster_rank(c, key, &one, 1), 1);
         assert_int_equal(one.index, got[0].index);
         if (got[0].is_self) { /* who owned it before this node came: the second */
@@ -69,7 +69,7 @@ static void test_rank(void **state)
 /* A node that drains owns nothing, and is the first to be asked for what it owned. */
 static void test_drain(void **state)
 {
-    struct zc_node nodes[N], got[N], before[N];
+    struct zc_cluster_node nodes[N], got[N], before[N];
     for (unsigned i = 0; i < N; i++)
         nodes[i] = node(i);
     struct zc_cluster *full = cluster_of(nodes, N);
@@ -101,7 +101,7 @@ static void test_drain(void **state)
 
 static void test_spare_needs_a_live_owner(void **state)
 {
-    struct zc_node nodes[N], got[1];
+    struct zc_cluster_node nodes[N], got[1];
     for (unsigned i = 0; i < N; i++) {
         nodes[i] = node(i);
         nodes[i].suspect = i == 3;
@@ -117,7 +117,7 @@ static void test_spare_needs_a_live_owner(void **state)
 static void test_refused(void **state)
 {
     struct zc_cluster *c = NULL;
-    struct zc_node nodes[2] = {node(2), node(2)};
+    struct zc_cluster_node nodes[2] = {node(2), node(2)};
     assert_int_equal(zc_cluster_new_static(nodes, 0, &c), -EINVAL);
     assert_int_equal(zc_cluster_new_static(nodes, 2, &c), -EINVAL); /* one id twice */
     nodes[1] = node(1);

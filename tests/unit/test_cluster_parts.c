@@ -154,7 +154,7 @@ static void test_members(void **state)
     unsigned n;
     gossip_init(&g);
     struct cluster_reading r = gossip_read(&g, &x);
-    const struct zc_node *nodes = cluster_view_nodes(r.view, &n);
+    const struct zc_cluster_node *nodes = cluster_view_nodes(r.view, &n);
     assert_int_equal(n, MANY);
     double shares = 0;
     for (unsigned i = 0; i < MANY; i++) {
