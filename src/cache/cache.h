@@ -150,6 +150,18 @@ void zc_cache_drop_listing(struct zc_cache *c, struct zc_digest dir);
 
 /* ------------------------------------------------------------------ figures */
 
+/* What is kept of one object. Strings are not NUL-terminated. */
+struct zc_cache_resident {
+    const char *source, *path; /* as zc_cache_hold was told */
+    size_t source_len, path_len;
+    uint64_t size, bytes; /* of the object; of these on disk */
+    bool spare;           /* see zc_cache_on_spare */
+};
+/* Calls fn for each resident object, from the index; takes about a second for a million of them. fn
+   must not call the cache. Stops on a non-zero return and returns it. */
+int zc_cache_census(struct zc_cache *c, int (*fn)(void *user, const struct zc_cache_resident *r),
+                    void *user);
+
 struct zc_cache_stats {
     uint64_t capacity;    /* bytes */
     uint64_t used;        /* bytes on disk, reserved ones included */

@@ -442,6 +442,36 @@ int index_get_listing(struct zc_index *x, struct zc_digest dir,
     return r;
 }
 
+int index_get_objects(struct zc_index *x,
+                      int (*fn)(void *user, struct zc_objid id, const struct rec_obj *o),
+                      void *user)
+{
+    MDB_txn *txn;
+    MDB_cursor *cur;
+    MDB_val k, v;
+    index_flush(x);
+    int r = index_read_begin(x, &txn);
+    if (r < 0)
+        return r;
+    r = index_errno(mdb_cursor_open(txn, x->db.obj, &cur));
+    if (r == 0) {
+        int rc = mdb_cursor_get(cur, &k, &v, MDB_FIRST);
+        for (; rc == 0 && r == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) {
+            struct zc_objid id;
+            struct rec_obj o;
+            r = rec_obj_decode(k.mv_data, k.mv_size, v.mv_data, v.mv_size, &id, &o);
+            if (r == 0)
+                r = fn(user, id, &o);
+            index_touched(x, v.mv_size + INDEX_FAULT_BYTES);
+        }
+        if (r == 0 && rc != 0 && rc != MDB_NOTFOUND)
+            r = index_errno(rc);
+        mdb_cursor_close(cur);
+    }
+    index_read_end(x, txn);
+    return r;
+}
+
 uint64_t index_duplicates(struct zc_index *x)
 {
     return atomic_load_explicit(&x->duplicates, memory_order_relaxed);

@@ -80,6 +80,12 @@ int index_get_places(struct zc_index *x, struct zc_digest sum,
 int index_get_listing(struct zc_index *x, struct zc_digest dir,
                       int (*fn)(void *user, const void *p, size_t n), void *user);
 
+/* Calls fn for each object's record, in a read transaction; what the record points to lives as long
+   as the call. Stops on a non-zero return and returns it. */
+int index_get_objects(struct zc_index *x,
+                      int (*fn)(void *user, struct zc_objid id, const struct rec_obj *o),
+                      void *user);
+
 /* Chunks that were recorded while their sum was known under another place. */
 uint64_t index_duplicates(struct zc_index *x);
 /* The index gave up: nothing is recorded any more. */

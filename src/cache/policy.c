@@ -578,6 +578,11 @@ void zc_policy_set_copy(struct zc_policy *p, uint32_t slot, bool copy)
     policy_fill(p, &p->parts[s->copy]);
 }
 
+bool zc_policy_is_copy(const struct zc_policy *p, uint32_t slot)
+{
+    return zc_policy_knows(p, slot) && slot_at(p, slot)->copy == COPY;
+}
+
 uint64_t zc_policy_copy_bytes(const struct zc_policy *p)
 {
     return p->parts[COPY].window.bytes + p->parts[COPY].main.bytes;

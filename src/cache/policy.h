@@ -30,6 +30,7 @@ void zc_policy_touch(struct zc_policy *p, uint32_t slot);
 bool zc_policy_knows(const struct zc_policy *p, uint32_t slot);
 /* Is the resident a copy of what another node holds, too? A new one is not. */
 void zc_policy_set_copy(struct zc_policy *p, uint32_t slot, bool copy);
+bool zc_policy_is_copy(const struct zc_policy *p, uint32_t slot);
 /* Bytes of those that are. */
 uint64_t zc_policy_copy_bytes(const struct zc_policy *p);
 /* Gone, for whatever reason. */

@@ -42,3 +42,34 @@ void zc_cache_on_spare(struct zc_cache *c,
     pthread_mutex_unlock(&c->lock);
     zc_cache_ask_spare(c);
 }
+
+struct census {
+    struct zc_cache *c;
+    int (*fn)(void *user, const struct zc_cache_resident *r);
+    void *user;
+};
+
+static int census_object(void *user, struct zc_objid id, const struct rec_obj *o)
+{
+    struct census *x = user;
+    struct zc_cache_resident r = {.source = o->source,
+                                  .path = o->path,
+                                  .source_len = o->source_len,
+                                  .path_len = o->path_len,
+                                  .size = o->size};
+    pthread_mutex_lock(&x->c->lock);
+    uint32_t slot = table_find(&x->c->table, id);
+    if (slot != SLOT_NONE) {
+        r.bytes = ZC_MIN(table_slot(&x->c->table, slot)->bytes, o->size);
+        r.spare = zc_policy_is_copy(x->c->policy, slot);
+    }
+    pthread_mutex_unlock(&x->c->lock);
+    return slot == SLOT_NONE ? 0 : x->fn(x->user, &r);
+}
+
+int zc_cache_census(struct zc_cache *c, int (*fn)(void *user, const struct zc_cache_resident *r),
+                    void *user)
+{
+    struct census x = {.c = c, .fn = fn, .user = user};
+    return index_get_objects(c->index, census_object, &x);
+}

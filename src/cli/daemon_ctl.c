@@ -255,7 +255,7 @@ static int ctl_warm_start(void *user, const char *const *paths, size_t n, unsign
 {
     struct zc_daemon *d = user;
     struct zc_warm *w;
-    int r = zc_warm_start(d->vfs, paths, n, parallel, &w);
+    int r = zc_warm_start(d->vfs, paths, n, parallel, NULL, &w);
     if (r < 0)
         return zc_error_set(err, r, "cannot start warming: %s", strerror(-r));
     *job = w;

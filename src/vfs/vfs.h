@@ -142,9 +142,17 @@ struct zc_warm_stats {
     bool listed, finished;
     char error[300]; /* first failure, in words */
 };
-/* paths: relative to the mount, "" for all of it. parallel: files in flight, 0 = 64. */
+/* A part of the work, for one of several nodes: the pieces for which mine() says yes. A file counts
+   where its first piece does; what is found and done are the bytes of the part. */
+struct zc_warm_part {
+    bool (*mine)(void *user, struct zc_objid id, uint64_t off); /* any thread; only computes */
+    void *user;
+    uint64_t piece; /* bytes; pieces begin at multiples of it */
+};
+/* paths: relative to the mount, "" for all of it. parallel: files in flight, 0 = 64. part: NULL for
+   all. */
 int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel,
-                  struct zc_warm **out);
+                  const struct zc_warm_part *part, struct zc_warm **out);
 /* Blocks until something changed or timeout_ms passed; then fills *out. */
 void zc_warm_poll(struct zc_warm *w, int timeout_ms, struct zc_warm_stats *out);
 /* Cancels when not finished; waits for what is in flight; frees. */

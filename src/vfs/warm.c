@@ -24,6 +24,7 @@ struct zc_warm {
     char **paths;
     size_t npaths;
     unsigned parallel;
+    struct zc_warm_part part; /* mine NULL: everything */
     pthread_t walker, driver;
 
     pthread_mutex_t lock;
@@ -40,16 +41,42 @@ struct warm_file {
     struct zc_warm *w;
     struct zc_object *o;
     struct warm_item item;
+    struct zc_objid id;
     uint64_t pos;
+    uint64_t bytes; /* of this job's part, so far */
+    bool counts;    /* as a file: its beginning is of this job's part */
 };
 
-static void warm_count(struct zc_warm *w, uint64_t bytes, bool hit)
+/* ------------------------------------------------------------------ a part of the work */
+
+static uint64_t warm_window(const struct zc_warm *w)
+{
+    return w->part.mine ? w->part.piece : WARM_WINDOW;
+}
+
+static bool warm_mine(const struct zc_warm *w, struct zc_objid id, uint64_t off)
+{
+    return !w->part.mine || w->part.mine(w->part.user, id, off);
+}
+
+/* Bytes of an object that are to be fetched by this job. */
+static uint64_t warm_mine_bytes(const struct zc_warm *w, struct zc_objid id, uint64_t size)
+{
+    uint64_t sum = 0;
+    if (!w->part.mine)
+        return size;
+    for (uint64_t at = 0; at < size; at += w->part.piece)
+        sum += warm_mine(w, id, at) ? ZC_MIN(w->part.piece, size - at) : 0;
+    return sum;
+}
+
+static void warm_count(struct zc_warm *w, bool file, uint64_t bytes, bool hit)
 {
     pthread_mutex_lock(&w->lock);
-    w->stats.files_done++;
+    w->stats.files_done += file;
     w->stats.bytes_done += bytes;
     if (hit) {
-        w->stats.files_hit++;
+        w->stats.files_hit += file;
         w->stats.bytes_hit += bytes;
     }
     pthread_cond_broadcast(&w->cond);
@@ -79,14 +106,16 @@ static void warm_fail_item(struct zc_warm *w, struct warm_item it, int err)
 static void warm_file_end(struct warm_file *f, int err)
 {
     struct zc_warm *w = f->w;
-    if (err == 0 && !zc_object_complete(f->o))
+    /* Of a part of an object there is no such proof: what the cache had no room for shows in what
+       it evicts. */
+    if (err == 0 && !w->part.mine && !zc_object_complete(f->o))
         err = -ENOSPC;
     if (err == -ESTALE)
         zc_vfs_stale(w->v, vfs_node(f->item.d->id, f->item.index));
     if (err < 0)
         warm_fail_item(w, f->item, err);
     else
-        warm_count(w, zc_object_size(f->o), false);
+        warm_count(w, f->counts, f->bytes, false);
     zc_object_close(f->o);
     vfs_dir_unpin(w->v, f->item.d);
     free(f);
@@ -107,11 +136,14 @@ static void warm_file_step(struct warm_file *f, int err)
             err = -ECANCELED;
             break;
         }
-        uint64_t at = f->pos;
+        uint64_t at = f->pos, window = warm_window(f->w);
         if (at >= zc_object_size(f->o))
             break;
-        f->pos += WARM_WINDOW;
-        int r = zc_object_want(f->o, at, WARM_WINDOW, false, ZC_PRIO_WARM, &f->waiter);
+        f->pos += window;
+        if (!warm_mine(f->w, f->id, at))
+            continue;
+        f->bytes += ZC_MIN(window, zc_object_size(f->o) - at);
+        int r = zc_object_want(f->o, at, window, false, ZC_PRIO_WARM, &f->waiter);
         if (r == 0)
             return; /* warm_arrived goes on */
         err = r < 0 ? r : 0;
@@ -132,7 +164,7 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
         pthread_mutex_lock(&it.d->lock);
         uint64_t size = it.d->entries[it.index].size;
         pthread_mutex_unlock(&it.d->lock);
-        warm_count(w, size, true);
+        warm_count(w, warm_mine(w, id, 0), warm_mine_bytes(w, id, size), true);
         vfs_dir_unpin(w->v, it.d);
         return;
     }
@@ -140,7 +172,7 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
     if (r == 0)
         r = f ? vfs_entry_open(w->v, it.d, it.index, false, &f->o) : -ENOMEM;
     if (r == 0 && zc_object_complete(f->o)) {
-        warm_count(w, zc_object_size(f->o), true);
+        warm_count(w, warm_mine(w, id, 0), warm_mine_bytes(w, id, zc_object_size(f->o)), true);
         zc_object_close(f->o);
         free(f);
         vfs_dir_unpin(w->v, it.d);
@@ -158,6 +190,8 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
     }
     f->w = w;
     f->item = it;
+    f->id = id;
+    f->counts = warm_mine(w, id, 0);
     f->waiter.done = warm_arrived;
     pthread_mutex_lock(&w->lock);
     w->in_flight++;
@@ -170,7 +204,18 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
 static int warm_found(void *user, struct vfs_dir *d, uint32_t index, uint64_t size)
 {
     struct zc_warm *w = user;
+    struct zc_objid id = {0};
     int r = 0;
+    bool file = true;
+    if (w->part.mine) {
+        r = vfs_entry_objid(w->v, d, index, &id);
+        if (r < 0)
+            return r == -ENOMEM ? r : 0; /* replaced meanwhile */
+        file = warm_mine(w, id, 0);
+        size = warm_mine_bytes(w, id, size);
+        if (!file && size == 0)
+            return 0;
+    }
     pthread_mutex_lock(&w->lock);
     if (w->cancelled) {
         r = -ECANCELED;
@@ -193,7 +238,7 @@ static int warm_found(void *user, struct vfs_dir *d, uint32_t index, uint64_t si
     if (r == 0) {
         vfs_dir_pin(d);
         w->items[w->tail++] = (struct warm_item){.d = d, .index = index};
-        w->stats.files_found++;
+        w->stats.files_found += file;
         w->stats.bytes_found += size;
         pthread_cond_broadcast(&w->cond);
     }
@@ -258,13 +303,15 @@ static void warm_free(struct zc_warm *w)
 }
 
 int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel,
-                  struct zc_warm **out)
+                  const struct zc_warm_part *part, struct zc_warm **out)
 {
     struct zc_warm *w = calloc(1, sizeof(*w));
     if (!w)
         return -ENOMEM;
     w->v = v;
     w->parallel = parallel ? parallel : WARM_PARALLEL;
+    if (part)
+        w->part = *part;
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);

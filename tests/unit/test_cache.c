@@ -319,6 +319,51 @@ static void test_spare_go_first(void **state)
     zc_cache_close(c);
 }
 
+struct counted {
+    unsigned n, spare;
+    uint64_t bytes, size;
+};
+
+static int count_resident(void *user, const struct zc_cache_resident *r)
+{
+    struct counted *x = user;
+    assert_true(r->path_len > 0 && r->source_len > 0);
+    x->n++;
+    x->spare += r->spare;
+    x->bytes += r->bytes;
+    x->size += r->size;
+    return x->n == 1000 ? -EINTR : 0;
+}
+
+static void test_census(void **state)
+{
+    struct zc_cache_config cfg = ct_config(*state);
+    struct zc_cache *c = ct_open(&cfg);
+    struct zc_cobj *o;
+    struct counted x = {0};
+    bool all = false;
+    assert_int_equal(zc_cache_census(c, count_resident, &x), 0);
+    assert_int_equal(x.n, 0);
+    zc_cache_on_spare(c, spare_odd, &all, 0);
+    for (unsigned n = 0; n < 20; n++)
+        assert_int_equal(ct_put_all(c, n, CT_CHUNK - 100), 0);
+    assert_int_equal(ct_hold(c, 50, 4 * CT_CHUNK, &o), 0); /* a part of it */
+    assert_int_equal(ct_put(c, o, 50, 2), 0);
+    assert_int_equal(zc_cache_evict(c, ct_id(3, CT_CHUNK - 100)), CT_CHUNK);
+    assert_int_equal(zc_cache_census(c, count_resident, &x), 0);
+    assert_int_equal(x.n, 20);
+    assert_int_equal(x.bytes, 19 * (CT_CHUNK - 100) + CT_CHUNK);
+    assert_int_equal(x.size, 19 * (CT_CHUNK - 100) + 4 * CT_CHUNK);
+    unsigned spare = ct_id(50, 4 * CT_CHUNK).id.lo & 1;
+    for (unsigned n = 0; n < 20; n++)
+        spare += n != 3 && (ct_id(n, CT_CHUNK - 100).id.lo & 1);
+    assert_int_equal(x.spare, spare);
+    zc_cobj_release(c, o);
+    x.n = 990;
+    assert_int_equal(zc_cache_census(c, count_resident, &x), -EINTR);
+    zc_cache_close(c);
+}
+
 static void test_spare_bound(void **state)
 {
     struct zc_cache_config cfg = ct_config(*state);
@@ -887,6 +932,7 @@ int main(void)
         T(test_evicts_for_room),
         T(test_spare_go_first),
         T(test_spare_bound),
+        T(test_census),
         T(test_everything_open_is_enospc),
         T(test_floor),
         T(test_floor_rises),
