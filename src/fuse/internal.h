@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define FUSE_BUCKETS 8192
+#define FUSE_BUCKETS 32768
 
 /*
  * An open node. The kernel has an inode in one mode at a time: all its opens pass through to one
