@@ -152,6 +152,7 @@ void zc_cache_drop_listing(struct zc_cache *c, struct zc_digest dir);
 
 /* What is kept of one object. Strings are not NUL-terminated. */
 struct zc_cache_resident {
+    struct zc_objid id;
     const char *source, *path; /* as zc_cache_hold was told */
     size_t source_len, path_len;
     uint64_t size, bytes; /* of the object; of these on disk */

@@ -52,7 +52,8 @@ struct census {
 static int census_object(void *user, struct zc_objid id, const struct rec_obj *o)
 {
     struct census *x = user;
-    struct zc_cache_resident r = {.source = o->source,
+    struct zc_cache_resident r = {.id = id,
+                                  .source = o->source,
                                   .path = o->path,
                                   .source_len = o->source_len,
                                   .path_len = o->path_len,

@@ -118,6 +118,7 @@ void zc_fetch_src_get_stats(struct zc_fetch_src *s, struct zc_fetch_src_stats *o
     *out = (struct zc_fetch_src_stats){
         .hits = atomic_load(&s->hits),
         .misses = atomic_load(&s->misses),
+        .bytes_hit = atomic_load(&s->bytes_hit),
         .bytes_store = atomic_load(&s->bytes_store),
         .open = s->open + atomic_load(&s->lent),
     };
@@ -126,15 +127,17 @@ void zc_fetch_src_get_stats(struct zc_fetch_src *s, struct zc_fetch_src_stats *o
 
 void zc_fetch_get_stats(struct zc_fetch *f, struct zc_fetch_stats *out)
 {
-    uint64_t hits = 0, misses = 0;
+    uint64_t hits = 0, misses = 0, bytes_hit = 0;
     pthread_mutex_lock(&f->lock);
     zc_list_for_each (it, &f->srcs) {
         struct zc_fetch_src *s = zc_list_entry(it, struct zc_fetch_src, link);
         hits += atomic_load(&s->hits);
         misses += atomic_load(&s->misses);
+        bytes_hit += atomic_load(&s->bytes_hit);
     }
     *out = (struct zc_fetch_stats){
         .bytes_store = atomic_load(&f->bytes_store),
+        .bytes_hit = bytes_hit,
         .hits = hits,
         .misses = misses,
         .flights = atomic_load(&f->flights),

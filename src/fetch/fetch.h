@@ -54,6 +54,7 @@ int zc_fetch_src_close(struct zc_fetch_src *s, bool force);
 
 struct zc_fetch_src_stats {
     uint64_t hits, misses; /* opens that found the object complete, and that did not */
+    uint64_t bytes_hit;    /* sizes of the former: what the disk had */
     uint64_t bytes_store;  /* arrived from the store */
     uint64_t open;         /* objects */
 };
@@ -117,6 +118,7 @@ void zc_streams_ahead(struct zc_streams *s, uint64_t off);
 
 struct zc_fetch_stats {
     uint64_t bytes_store;  /* arrived from the store */
+    uint64_t bytes_hit;    /* sizes of objects that were complete when they were opened */
     uint64_t hits, misses; /* opens that found the object complete, and that did not */
     uint64_t flights, stale, memory_used, memory_peak;
 };

@@ -42,7 +42,7 @@ struct zc_fetch_src {
     unsigned open;         /* opens of its objects */
     _Atomic unsigned lent; /* loans in use */
     _Atomic bool no_loans; /* closed, or about to be */
-    _Atomic uint64_t hits, misses, bytes_store;
+    _Atomic uint64_t hits, misses, bytes_hit, bytes_store;
 };
 
 struct zc_object {

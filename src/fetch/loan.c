@@ -15,7 +15,7 @@ bool zc_object_lend(struct zc_object *o, uint64_t borrower, struct zc_loan *out)
     struct zc_cloan at;
     if (!o->cobj || zc_object_stale(o) || !zc_cobj_lend(o->fetch->cache, o->cobj, borrower, &at))
         return false;
-    *out = (struct zc_loan){.src = atomic_load(&o->src), .at = at};
+    *out = (struct zc_loan){.src = atomic_load(&o->src), .at = at, .size = zc_object_size(o)};
     atomic_fetch_add(&out->src->lent, 1);
     return true;
 }
@@ -28,6 +28,7 @@ bool zc_loan_reuse(const struct zc_loan *l, bool idle)
         atomic_fetch_add(&l->src->lent, 1);
     if (!atomic_load(&l->src->no_loans) && zc_cache_reuse(l->src->fetch->cache, &l->at)) {
         atomic_fetch_add_explicit(&l->src->hits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&l->src->bytes_hit, l->size, memory_order_relaxed);
         return true;
     }
     if (idle)

@@ -14,6 +14,7 @@
 struct zc_loan {
     struct zc_fetch_src *src;
     struct zc_cloan at;
+    uint64_t size; /* of the object */
 };
 
 /* See zc_cache_on_recall. */

@@ -108,9 +108,11 @@ void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src)
     pthread_mutex_unlock(&o->lock);
 }
 
-static void object_count(struct zc_fetch *f, struct zc_fetch_src *src, bool hit)
+static void object_count(struct zc_fetch_src *src, uint64_t size, bool hit)
 {
     atomic_fetch_add_explicit(hit ? &src->hits : &src->misses, 1, memory_order_relaxed);
+    if (hit)
+        atomic_fetch_add_explicit(&src->bytes_hit, size, memory_order_relaxed);
 }
 
 /* An object whose source was closed under open handles goes on with the source that opens it now:
@@ -151,7 +153,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
                       : zc_cache_hold_complete(f->cache, id, &o->cobj);
     if (r == 1) {
         atomic_store(&o->complete, true);
-        object_count(f, src, true);
+        object_count(src, size, true);
         *out = o;
         return 0;
     }
@@ -159,7 +161,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
         object_destroy(o);
         return r == -EAGAIN ? -EAGAIN : 1;
     }
-    object_count(f, src, false);
+    object_count(src, size, false);
     o->path = strdup(path);
     o->version = strdup(version);
     o->chunks = calloc(o->nchunks, sizeof(*o->chunks));
@@ -204,7 +206,7 @@ static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char 
             o->refs++;
             o->opens++;
             atomic_load(&o->src)->open++;
-            object_count(f, src, atomic_load(&o->complete));
+            object_count(src, size, atomic_load(&o->complete));
             *out = o;
             r = 0;
             break;

@@ -166,6 +166,10 @@ struct zc_free_stats {
 int zc_vfs_drop(struct zc_vfs *v, const char *const *paths, size_t n, struct zc_free_stats *out,
                 struct zc_error *err);
 
+/* Files and bytes below the path. Blocks (may list). */
+int zc_vfs_count(struct zc_vfs *v, const char *path, uint64_t *files, uint64_t *bytes,
+                 struct zc_error *err);
+
 struct zc_vfs_stats {
     uint64_t dirs, entries;     /* in memory */
     uint64_t lookups, listings; /* answered; directories listed */

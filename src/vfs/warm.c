@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Warm and free. A warm job has two threads: one walks and counts, so that the job knows how much
- * there is; the other keeps `parallel` files in flight. A file is asked for in windows, so that a
- * huge one does not take all requests at once. What is in the cache already costs one look into a
- * table.
+ * Warm, free and count. A warm job has two threads: one walks and counts, so that the job knows how
+ * much there is; the other keeps `parallel` files in flight. A file is asked for in windows, so
+ * that a huge one does not take all requests at once. What is in the cache already costs one look
+ * into a table.
  */
 #include "vfs/internal.h"
 
@@ -411,5 +411,40 @@ int zc_vfs_drop(struct zc_vfs *v, const char *const *paths, size_t n, struct zc_
     struct drop x = {.v = v, .out = out, .err = err};
     *out = (struct zc_free_stats){0};
     int r = vfs_walk(v, paths, n, &ops, &x);
+    return r < 0 ? zc_error_set(err, r, "the walk ended early: %s", strerror(-r)) : x.failed;
+}
+
+/* ------------------------------------------------------------------ count */
+
+struct count {
+    uint64_t files, bytes;
+    struct zc_error *err;
+    int failed;
+};
+
+static int count_file(void *user, struct vfs_dir *d, uint32_t index, uint64_t size)
+{
+    struct count *x = user;
+    x->files++;
+    x->bytes += size;
+    return 0;
+}
+
+static void count_failed(void *user, const char *path, int err)
+{
+    struct count *x = user;
+    if (x->failed == 0)
+        zc_error_set(x->err, err, "%s: %s", path[0] ? path : ".", strerror(-err));
+    x->failed = err;
+}
+
+int zc_vfs_count(struct zc_vfs *v, const char *path, uint64_t *files, uint64_t *bytes,
+                 struct zc_error *err)
+{
+    static const struct vfs_walk_ops ops = {.file = count_file, .failed = count_failed};
+    struct count x = {.err = err};
+    int r = vfs_walk(v, &path, 1, &ops, &x);
+    *files = x.files;
+    *bytes = x.bytes;
     return r < 0 ? zc_error_set(err, r, "the walk ended early: %s", strerror(-r)) : x.failed;
 }
