@@ -14,8 +14,10 @@
 #include <sys/sysinfo.h>
 
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
-/* The kernel's read-ahead on files that are still being fetched: two of its largest requests. */
-#define READ_AHEAD_KIB 2048
+/* The kernel's read-ahead on files that are still being fetched. Many at a time, but a page fault
+   in a mapped file asks for as much around it: less than what makes fetch take a random reader for
+   one that will want the whole chunk. */
+#define READ_AHEAD_KIB 768
 #define FUSE_OPENERS 8
 
 static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
@@ -116,8 +118,7 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
     return 0;
 }
 
-/* Raises the mount's read-ahead; without the right to, the kernel's 128 KiB stay. */
-static void fuse_read_ahead(struct zc_fuse *f)
+void fuse_read_ahead(struct zc_fuse *f)
 {
     zc_autofree char *line = NULL;
     size_t cap = 0;
@@ -191,7 +192,6 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
         return r;
     }
     f->mounted = true;
-    fuse_read_ahead(f);
     zc_fetch_on_recall(cfg->fetch, fnode_recall, f);
     *out = f;
     return 0;

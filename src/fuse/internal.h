@@ -57,11 +57,16 @@ struct zc_fuse {
     unsigned idle_n;
 
     pthread_mutex_t dirs_lock;
-    struct zc_list dirs;                  /* struct dir_handle */
-    struct fuse_openers *openers;         /* NULL without io_uring */
+    struct zc_list dirs;          /* struct dir_handle */
+    struct fuse_openers *openers; /* NULL without io_uring */
+    _Atomic bool ahead_raised;
     _Atomic uint64_t opens, opens_passed; /* but those that are kept */
     _Atomic uint64_t opens_kept, reads, read_bytes;
 };
+
+/* Raises the mount's read-ahead; without the right to, the kernel's 128 KiB stay. When the first
+   file is read through the daemon: the kernel's handshake (INIT) would lower it again. */
+void fuse_read_ahead(struct zc_fuse *f);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops fuse_ops;

@@ -356,6 +356,8 @@ static void open_reply(fuse_req_t req, uint64_t node, struct zc_object *o,
         mode = fnode_open(f, req, node, o, fd, &h->link, &h->n, &fi->backing_id);
         h->passed = mode == FNODE_PASSED || mode == FNODE_LENT;
         if (mode == FNODE_DAEMON && !complete) {
+            if (!atomic_exchange(&f->ahead_raised, true))
+                fuse_read_ahead(f);
             h->streams = zc_streams_new(o);
             if (!h->streams) {
                 fnode_close(f, h->n, &h->link, false);

@@ -155,3 +155,15 @@ def test_memory_stays_within_its_target(zc, stores, server, tree):
     assert m.status()["fetch"]["peak_memory_bytes"] <= 64 * MIB
     if not zc.sanitizer_library():
         assert memory["peak_rss_bytes"] < 128 * MIB, memory
+
+
+def test_the_kernel_reads_ahead_in_large_pieces(zc, work):
+    folder = os.path.join(work, "source")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "large"), "wb") as f:
+        f.truncate(64 * MIB)
+    m = zc.mount(f"file://{folder}")
+    with open(m.join("large"), "rb", buffering=0) as f:
+        while f.read(MIB):
+            pass
+    assert m.status()["fuse"]["reads"] < 64 * MIB // (512 << 10)
