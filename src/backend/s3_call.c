@@ -245,7 +245,8 @@ static void call_renew(struct s3_call *c, s3_creds_fn *fn)
     pthread_mutex_lock(&s->lock);
     c->waiting = true;
     pthread_mutex_unlock(&s->lock);
-    s3_creds_renew(s->creds, old, fn, c);
+    c->until_ns = c->req->deadline_ns ? c->req->deadline_ns : zc_now_ns() + s->probe_ns;
+    s3_creds_renew(s->creds, old, c->until_ns, fn, c);
     s3_keys_unref(old);
 }
 
@@ -265,9 +266,20 @@ static void call_go_on(void *arg, bool ends)
     s3_call_start(arg);
 }
 
+static void call_late(void *arg, bool ends)
+{
+    struct s3_call *c = arg;
+    int r = atomic_load(&c->req->cancelled) ? -ECANCELED : -ETIMEDOUT;
+    call_end(c, zc_error_set(&c->words, r,
+                             "%s: the credentials have expired, and who gives them did not answer "
+                             "in the request's time",
+                             c->s3->be.url));
+}
+
 static void call_renewed_ahead(void *arg, bool newer)
 {
-    call_on_loop(arg, call_go_on);
+    struct s3_call *c = arg;
+    call_on_loop(c, !newer && zc_now_ns() >= c->until_ns ? call_late : call_go_on);
 }
 
 void s3_call_start(struct s3_call *c)

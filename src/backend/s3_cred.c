@@ -20,6 +20,7 @@ struct cred_waiter {
     struct zc_list link;
     s3_creds_fn *fn;
     void *arg;
+    int64_t until_ns; /* no longer than that */
 };
 
 struct s3_creds {
@@ -30,7 +31,9 @@ struct s3_creds {
     struct s3_provider *from; /* gave them */
     struct zc_list waiters;
     bool renewing;
-    unsigned threads; /* that renew, or still call waiters */
+    bool watched;        /* a thread sends off waiters whose time is over */
+    pthread_cond_t turn; /* for it: a new waiter, or the renewal has ended */
+    unsigned threads;    /* that renew, watch, or still call waiters */
     pthread_cond_t idle;
     int64_t tried_ns;    /* when the last renewal began */
     struct zc_error why; /* it failed */
@@ -134,6 +137,11 @@ int s3_creds_new(struct s3_provider **providers, size_t n, struct s3_creds **out
     zc_list_init(&c->waiters);
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->idle, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* as zc_now_ns */
+    pthread_cond_init(&c->turn, &attr);
+    pthread_condattr_destroy(&attr);
     *out = c;
     return 0;
 }
@@ -241,6 +249,7 @@ static void *cred_thread(void *arg)
         c->why.code = 0;
     zc_list_splice(&ready, &c->waiters);
     c->renewing = false;
+    pthread_cond_signal(&c->turn);
     pthread_mutex_unlock(&c->lock);
     if (first && r != -ECANCELED)
         zc_warn("credentials could not be renewed%s: %s",
@@ -255,25 +264,81 @@ static void *cred_thread(void *arg)
     return NULL;
 }
 
-/* Locked. Starts a renewal unless one is under way. */
-static int cred_start(struct s3_creds *c)
+/* Locked. The waiter whose time is over first. */
+static struct cred_waiter *cred_first(struct s3_creds *c)
+{
+    struct cred_waiter *first = NULL;
+    zc_list_for_each (it, &c->waiters) {
+        struct cred_waiter *w = zc_list_entry(it, struct cred_waiter, link);
+        if (!first || w->until_ns < first->until_ns)
+            first = w;
+    }
+    return first;
+}
+
+/* A provider may take as long as it likes; who waits for it may not. */
+static void *cred_watch(void *arg)
+{
+    struct s3_creds *c = arg;
+    struct cred_waiter *w;
+    pthread_setname_np(pthread_self(), "zc-cred-watch");
+    pthread_mutex_lock(&c->lock);
+    while (c->renewing && (w = cred_first(c))) {
+        if (w->until_ns > zc_now_ns()) {
+            struct timespec ts = {.tv_sec = w->until_ns / ZC_NS_PER_S,
+                                  .tv_nsec = w->until_ns % ZC_NS_PER_S};
+            pthread_cond_timedwait(&c->turn, &c->lock, &ts);
+            continue;
+        }
+        zc_list_del(&w->link);
+        pthread_mutex_unlock(&c->lock);
+        w->fn(w->arg, false);
+        free(w);
+        pthread_mutex_lock(&c->lock);
+    }
+    c->watched = false;
+    if (--c->threads == 0)
+        pthread_cond_broadcast(&c->idle);
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+/* Locked. Starts a thread that nobody joins; s3_creds_free waits for its end. */
+static int cred_spawn(struct s3_creds *c, void *(*run)(void *))
 {
     pthread_t thread;
     pthread_attr_t attr;
     sigset_t all, old;
-    if (c->renewing)
-        return 0;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int r = pthread_create(&thread, &attr, cred_thread, c);
+    int r = pthread_create(&thread, &attr, run, c);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
-    c->renewing = r == 0;
     c->threads += r == 0;
-    c->tried_ns = zc_now_ns();
     return -r;
+}
+
+/* Locked. Starts a renewal unless one is under way. */
+static int cred_start(struct s3_creds *c)
+{
+    if (c->renewing)
+        return 0;
+    int r = cred_spawn(c, cred_thread);
+    c->renewing = r == 0;
+    c->tried_ns = zc_now_ns();
+    return r;
+}
+
+/* Locked. Sees to it that the waiters are watched. */
+static int cred_watched(struct s3_creds *c)
+{
+    if (c->watched)
+        return pthread_cond_signal(&c->turn); /* always 0 */
+    int r = cred_spawn(c, cred_watch);
+    c->watched = r == 0;
+    return r;
 }
 
 /* Locked. Is it too soon after the last try? */
@@ -298,7 +363,8 @@ struct s3_keys *s3_creds_get(struct s3_creds *c)
     return k;
 }
 
-void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *fn, void *arg)
+void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, int64_t until_ns,
+                    s3_creds_fn *fn, void *arg)
 {
     struct cred_waiter *w = malloc(sizeof(*w));
     pthread_mutex_lock(&c->lock);
@@ -307,9 +373,9 @@ void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *
      * changed. */
     bool can = c->from && ((c->from->changed && c->from->changed(c->from)) ||
                            ((c->from->dynamic || (old && old->expires_ns)) && !cred_too_soon(c)));
-    bool wait = !newer && w && (c->renewing || (can && cred_start(c) == 0));
+    bool wait = !newer && w && (c->renewing || (can && cred_start(c) == 0)) && cred_watched(c) == 0;
     if (wait) {
-        *w = (struct cred_waiter){.fn = fn, .arg = arg};
+        *w = (struct cred_waiter){.fn = fn, .arg = arg, .until_ns = until_ns};
         zc_list_push_back(&c->waiters, &w->link);
     }
     pthread_mutex_unlock(&c->lock);
@@ -357,6 +423,7 @@ void s3_creds_free(struct s3_creds *c)
     free(c->providers);
     s3_keys_unref(c->keys);
     pthread_cond_destroy(&c->idle);
+    pthread_cond_destroy(&c->turn);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }

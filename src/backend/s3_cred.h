@@ -70,8 +70,10 @@ int s3_creds_load(struct s3_creds *c, struct zc_error *err);
  * they end soon. */
 struct s3_keys *s3_creds_get(struct s3_creds *c);
 /* `old` is of no use any more: fn(arg, true) once there are other keys, fn(arg, false) when there
-   are none to be had. fn may run before this returns, or on another thread. */
-void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, s3_creds_fn *fn, void *arg);
+   are none to be had, or none until `until_ns` (zc_now_ns). fn may run before this returns, or on
+   another thread. */
+void s3_creds_renew(struct s3_creds *c, const struct s3_keys *old, int64_t until_ns,
+                    s3_creds_fn *fn, void *arg);
 /* Who waits by s3_creds_renew with this arg need not any more: fn(arg, false) comes soon, on a loop
    of net (lane says which). Nothing happens when nobody waits so. */
 void s3_creds_cancel(struct s3_creds *c, struct zc_net *net, unsigned lane, void *arg);

@@ -100,11 +100,12 @@ struct s3_call {
     const char *headers[S3_HEADERS + 1];
     struct s3_keys *keys; /* it was signed with */
     const struct s3_place *place;
-    int64_t skew_ns; /* of the clock that it was signed by */
-    unsigned fixes;  /* what was mended already */
-    int stopped;     /* what data() said */
-    bool active;     /* in the net room's hands; under s3->lock */
-    bool waiting;    /* for newer keys; under s3->lock */
+    int64_t skew_ns;  /* of the clock that it was signed by */
+    unsigned fixes;   /* what was mended already */
+    int stopped;      /* what data() said */
+    bool active;      /* in the net room's hands; under s3->lock */
+    bool waiting;     /* for newer keys; under s3->lock */
+    int64_t until_ns; /* no longer than that */
 };
 
 /* s3_call.c */

@@ -102,6 +102,8 @@ static int mount_prepare(struct mount_job *j, const char *point, struct zc_error
             r = zc_place_overlap(j->point, j->cache_dir, s->src.path, j->log_dir, err);
         if (r < 0 && *s->at)
             zc_error_prefix(err, "/%.300s", s->at);
+        if (r < 0 && s->line)
+            zc_error_prefix(err, "%.300s:%u", j->plan.file, s->line);
     }
     if (r < 0)
         return r;

@@ -111,18 +111,48 @@ static int daemon_name(struct zc_daemon *d, struct zc_error *err)
     return d->name ? 0 : zc_error_set(err, -ENOMEM, "no memory");
 }
 
+struct daemon_opener {
+    struct zc_daemon *d;
+    size_t i; /* which of the plan's */
+    pthread_t thread;
+    bool started;
+    int r;
+    struct zc_error err;
+};
+
+static void *daemon_opener(void *arg)
+{
+    struct daemon_opener *o = arg;
+    o->r = zc_daemon_source_open(o->d, o->d->cfg->plan->s[o->i], &o->d->opened[o->i], &o->err);
+    return NULL;
+}
+
+/* All at the same time: a store that is far away or slow to answer costs its own time only. The
+   first of the plan that failed is told. */
 static int daemon_open_sources(struct zc_daemon *d, struct zc_error *err)
 {
     const struct zc_plan *p = d->cfg->plan;
     d->opened = calloc(p->n, sizeof(*d->opened));
     if (!d->opened)
         return zc_error_set(err, -ENOMEM, "no memory");
+    struct daemon_opener *all = calloc(p->n, sizeof(*all));
+    if (!all)
+        return zc_error_set(err, -ENOMEM, "no memory");
     for (size_t i = 0; i < p->n; i++) {
-        int r = zc_daemon_source_open(p->s[i], &d->opened[i], err);
-        if (r < 0)
-            return r;
+        all[i] = (struct daemon_opener){.d = d, .i = i};
+        all[i].started = i > 0 && pthread_create(&all[i].thread, NULL, daemon_opener, &all[i]) == 0;
     }
-    return daemon_name(d, err);
+    int r = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        if (all[i].started)
+            pthread_join(all[i].thread, NULL);
+        else
+            daemon_opener(&all[i]);
+        if (all[i].r < 0 && r == 0)
+            r = zc_error_set(err, all[i].r, "%s", all[i].err.text);
+    }
+    free(all);
+    return r < 0 ? r : daemon_name(d, err);
 }
 
 static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
@@ -209,6 +239,7 @@ static void daemon_teardown(struct zc_daemon *d)
 {
     if (d->ctl)
         zc_ctl_stop(d->ctl);
+    zc_daemon_sources_stop(d);
     if (d->vfs)
         zc_vfs_shutdown(d->vfs); /* and fetch's */
     zc_ctl_free(d->ctl);
@@ -253,6 +284,7 @@ int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), 
     pthread_mutex_init(&d.lock, NULL);
     pthread_mutex_init(&d.sources_lock, NULL);
     zc_list_init(&d.sources);
+    zc_list_init(&d.opening);
     zc_list_init(&d.retired);
     daemon_process();
 

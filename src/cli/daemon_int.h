@@ -13,7 +13,7 @@
 #include <pthread.h>
 
 struct zc_daemon_source {
-    struct zc_list link;               /* daemon->sources, once it is shown */
+    struct zc_list link;               /* daemon->opening, then ->sources */
     const struct zc_plan_source *plan; /* the mount's, or own_plan */
     struct zc_plan_source *own_plan;   /* of one that was added to the running mount */
     struct zc_net *net;
@@ -29,6 +29,8 @@ struct zc_daemon {
     char *name; /* of what is mounted: the source, or all of them with their paths */
     pthread_mutex_t sources_lock;
     struct zc_list sources; /* struct zc_daemon_source */
+    struct zc_list opening; /* those whose stores are being reached for */
+    bool stopping;          /* nobody reaches for a store any more; under sources_lock */
     struct zc_list retired; /* those that were removed, but whose threads must not end yet */
     struct zc_daemon_source **opened; /* at the start, those of the plan that are not shown yet */
     struct zc_cache *cache;
@@ -56,9 +58,11 @@ int zc_daemon_store(struct zc_net *net, const struct zc_source *src, const struc
                     struct zc_backend **out, struct zc_error *err);
 
 /* daemon_source.c */
-/* Reaches for a source, so blocks; words begin with its path. */
-int zc_daemon_source_open(struct zc_plan_source *plan, struct zc_daemon_source **out,
-                          struct zc_error *err);
+/* Reaches for a source, so blocks; words begin with its path. Any thread, several at a time. */
+int zc_daemon_source_open(struct zc_daemon *d, struct zc_plan_source *plan,
+                          struct zc_daemon_source **out, struct zc_error *err);
+/* Those that reach for a source give up soon with -ECANCELED, as do all who come after. */
+void zc_daemon_sources_stop(struct zc_daemon *d);
 /* Shows it in the file system and the list of sources. */
 int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err);
 /* One that the file system does not use (any more). */

@@ -84,13 +84,39 @@ static int source_identity(struct zc_daemon_source *s, struct zc_error *err)
     return 0;
 }
 
-static int source_open(struct zc_daemon_source *s, struct zc_error *err)
+/* From here until source_left its network may be stopped under it. */
+static int source_enter(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err)
 {
-    struct zc_net_config net = {.connections = (unsigned)s->plan->o.max_connections};
-    int r = zc_net_new(&net, &s->net);
-    if (r < 0)
-        return zc_error_set(err, r, "cannot start the network: %s", strerror(-r));
-    r = zc_daemon_store(s->net, &s->plan->src, &s->plan->o, &s->be, err);
+    pthread_mutex_lock(&d->sources_lock);
+    bool late = d->stopping;
+    if (!late)
+        zc_list_push_back(&d->opening, &s->link);
+    pthread_mutex_unlock(&d->sources_lock);
+    return late ? zc_error_set(err, -ECANCELED, "the mount is ending") : 0;
+}
+
+/* What failed because of a stop says so. */
+static int source_left(struct zc_daemon *d, struct zc_daemon_source *s, int r, struct zc_error *err)
+{
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_del(&s->link);
+    bool late = d->stopping;
+    pthread_mutex_unlock(&d->sources_lock);
+    return late && r < 0 ? zc_error_set(err, -ECANCELED, "the mount is ending") : r;
+}
+
+void zc_daemon_sources_stop(struct zc_daemon *d)
+{
+    pthread_mutex_lock(&d->sources_lock);
+    d->stopping = true;
+    zc_list_for_each (it, &d->opening)
+        zc_net_stop(zc_list_entry(it, struct zc_daemon_source, link)->net);
+    pthread_mutex_unlock(&d->sources_lock);
+}
+
+static int source_reach(struct zc_daemon_source *s, struct zc_error *err)
+{
+    int r = zc_daemon_store(s->net, &s->plan->src, &s->plan->o, &s->be, err);
     if (r == 0)
         r = source_wrap(s, err);
     if (r == 0)
@@ -98,19 +124,31 @@ static int source_open(struct zc_daemon_source *s, struct zc_error *err)
     return r == 0 ? source_identity(s, err) : r;
 }
 
-int zc_daemon_source_open(struct zc_plan_source *plan, struct zc_daemon_source **out,
-                          struct zc_error *err)
+static int source_open(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err)
+{
+    struct zc_net_config net = {.connections = (unsigned)s->plan->o.max_connections};
+    int r = zc_net_new(&net, &s->net);
+    if (r < 0)
+        return zc_error_set(err, r, "cannot start the network: %s", strerror(-r));
+    r = source_enter(d, s, err);
+    return r == 0 ? source_left(d, s, source_reach(s, err), err) : r;
+}
+
+int zc_daemon_source_open(struct zc_daemon *d, struct zc_plan_source *plan,
+                          struct zc_daemon_source **out, struct zc_error *err)
 {
     struct zc_daemon_source *s = calloc(1, sizeof(*s));
     if (!s)
         return zc_error_set(err, -ENOMEM, "no memory");
     s->plan = plan;
     s->since_ns = zc_now_ns();
-    int r = source_open(s, err);
+    int r = source_open(d, s, err);
     if (r < 0) {
         zc_daemon_source_close(s);
         if (*plan->at)
             zc_error_prefix(err, "/%.300s (%.300s)", plan->at, plan->text);
+        if (plan->line)
+            zc_error_prefix(err, "%.300s:%u", d->cfg->plan->file, plan->line);
         return r;
     }
     *out = s;
@@ -166,7 +204,7 @@ int zc_daemon_source_add(struct zc_daemon *d, struct zc_plan_source *take, struc
     if (r == 0 && take->src.scheme == ZC_SCHEME_FILE)
         r = zc_place_overlap(d->cfg->mountpoint, d->cfg->cache_dir, take->src.path, NULL, err);
     if (r == 0)
-        r = zc_daemon_source_open(take, &s, err);
+        r = zc_daemon_source_open(d, take, &s, err);
     if (r < 0) {
         zc_plan_source_free(take);
         return r;

@@ -71,6 +71,13 @@ int zc_net_new(const struct zc_net_config *cfg, struct zc_net **out)
     return 0;
 }
 
+void zc_net_stop(struct zc_net *net)
+{
+    atomic_store(&net->closing, true);
+    for (unsigned i = 0; i < net->n_loops; i++)
+        net_loop_wake(&net->loops[i]);
+}
+
 void zc_net_free(struct zc_net *net)
 {
     if (!net)

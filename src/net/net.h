@@ -21,6 +21,9 @@ struct zc_net_config {
 };
 
 int zc_net_new(const struct zc_net_config *cfg, struct zc_net **out);
+/* What is in flight ends with -ECANCELED, what is started later with -ESHUTDOWN. From any thread;
+   does not wait. zc_net_free is still due. */
+void zc_net_stop(struct zc_net *net);
 /* Cancels what is in flight (their done callbacks run with -ECANCELED), joins the threads, frees.
  */
 void zc_net_free(struct zc_net *net);

@@ -414,6 +414,22 @@ def test_sso_refresh_token_is_renewed_on_and_on(setting, issuer):
     assert server.requests["refreshed"] >= 3
 
 
+def test_source_that_hangs_when_keys_have_ended(setting, issuer):
+    """Reads fail after their time, not after the source's, which is longer."""
+    issuer.life = 2
+    server = setting.imds()
+    setting.env["AWS_METADATA_SERVICE_TIMEOUT"] = "50"
+    m = setting.mount("--read-timeout", "3s")
+    assert epoch(m, range(2)) == []
+    server.fault = "hang"
+    time.sleep(3)
+    start = time.monotonic()
+    assert len(epoch(m, [50, 51])) == 2
+    assert time.monotonic() - start < 25, "it waited for the source"
+    health = m.status()["sources"][0]["health"]
+    assert not health["ok"] and "who gives them did not answer" in health["error"], health
+
+
 def test_unmount_while_the_source_hangs(setting, issuer):
     issuer.life = 2
     server = setting.imds()

@@ -171,6 +171,12 @@ def test_mistakes_in_it_have_their_line(zc, folder, config):
             ("source = x\n", r":1: .* before the first section"),
     ):
         zc.fails("mount", "--cache-dir", cache, "--config", config(text), point, words=["mount.conf" + said], status=2)
+    for text, said in (  # what shows only when the store is asked
+            (a + "[/b]\nsource = webhdfs://no-such-host.invalid:9870/x\n", r":3: /b .* resolve"),
+            (a + "[/b]\nsource = hdfs://nowhere/x\nhadoop-conf = /no/such\n", r":3: .*/no/such"),
+            (a + "[/b]\nsource = file:///no/such/folder\n", r":3: .*/no/such/folder"),
+    ):
+        zc.fails("mount", "--cache-dir", cache, "--config", config(text), point, words=["mount.conf" + said], status=1)
     zc.fails("mount", "--cache-dir", cache, "--config", "/no/such.conf", point, words="/no/such.conf", status=2)
     zc.fails("mount", "--config", config(a), words="MOUNTPOINT", status=2)
 
@@ -263,6 +269,46 @@ def test_one_that_is_killed_leaves_warm_and_umount(zc, work, folder):
         assert time.monotonic() - began < 15
     finally:
         s3.stop()
+
+
+@pytest.fixture
+def silent():
+    """The port of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as s:
+        yield s.getsockname()[1]
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+
+
+@pytest.mark.sanitized
+def test_all_are_reached_for_at_the_same_time(zc, folder, silent):
+    """Three that do not answer cost the time of one."""
+    point, cache = zc.place()
+
+    def mount(*paths):
+        zc.fails("mount", "--cache-dir", cache, "--endpoint-url", f"http://127.0.0.1:{silent}", "--read-timeout", "3s",
+                 f"/dir={folder.url('a')}", *(f"/{p}=s3://bucket/{p}" for p in paths), point, env=KEYS, status=1,
+                 words=r"/one \(s3://bucket/one\)")
+
+    one = measure(lambda: mount("one"))
+    three = measure(lambda: mount("one", "two", "three"))
+    assert three < 2 * one, (one, three)
+
+
+@pytest.mark.sanitized
+def test_one_that_cannot_be_added_leaves_umount(zc, folder, silent):
+    m = zc.mount([f"/a={folder.url('a')}"], env=KEYS)
+    ends = []
+    add = threading.Thread(target=lambda: ends.append(zc.run(
+        "source", "add", "--endpoint-url", f"http://127.0.0.1:{silent}", "--read-timeout", "300s", m, "/b=s3://bucket")))
+    add.start()
+    time.sleep(1)
+    assert m.read("a/f") == b"in a"
+    assert add.is_alive()
+    assert measure(m.umount) < 15
+    add.join(15)
+    assert not add.is_alive() and ends[0].returncode != 0
 
 
 # ---------------------------------------------------------------- coming and going

@@ -254,12 +254,12 @@ static void changed_files_are_read_again(void **state)
     put(f->credentials, "[default]\naws_access_key_id = OLD\naws_secret_access_key = s\n");
     assert_int_equal(load("default", false, &c, NULL), 0);
     struct s3_keys *old = s3_creds_get(c);
-    s3_creds_renew(c, old, on_renewed, &r);
+    s3_creds_renew(c, old, INT64_MAX, on_renewed, &r);
     wait_for(&r.calls);
     assert_false(r.newer); /* nothing has changed */
     put(f->credentials, "[default]\naws_access_key_id = NEWER\naws_secret_access_key = s\n");
     r.calls = 0;
-    s3_creds_renew(c, old, on_renewed, &r);
+    s3_creds_renew(c, old, INT64_MAX, on_renewed, &r);
     wait_for(&r.calls);
     assert_true(r.newer);
     struct s3_keys *k = s3_creds_get(c);
@@ -268,7 +268,7 @@ static void changed_files_are_read_again(void **state)
     s3_keys_unref(k);
     /* Somebody else has renewed them since: no need to look at the files. */
     r.calls = r.newer = 0;
-    s3_creds_renew(c, old, on_renewed, &r);
+    s3_creds_renew(c, old, INT64_MAX, on_renewed, &r);
     assert_true(r.calls == 1 && r.newer);
     s3_keys_unref(old);
     s3_creds_free(c);
@@ -279,14 +279,16 @@ struct short_lived {
     struct s3_provider p;
     _Atomic int loads;
     _Atomic int64_t life_ns;
-    _Atomic bool fail;
+    _Atomic bool fail, hold;
 };
 
 static int short_load(struct s3_provider *p, struct s3_keys **out, struct zc_error *why)
 {
     struct short_lived *s = zc_container_of(p, struct short_lived, p);
     char id[20];
-    usleep(20000);
+    do
+        usleep(20000);
+    while (s->hold);
     if (s->fail)
         return zc_error_set(why, -EACCES, "no more");
     snprintf(id, sizeof(id), "ID%d", (int)s->loads++);
@@ -296,6 +298,35 @@ static int short_load(struct s3_provider *p, struct s3_keys **out, struct zc_err
 
 static void short_free(struct s3_provider *p)
 {
+}
+
+static void who_waits_does_not_wait_for_ever(void **state)
+{
+    struct short_lived s = {.p = {.name = "short", .load = short_load, .free = short_free},
+                            .life_ns = ZC_NS_PER_S};
+    struct s3_provider *list[] = {&s.p};
+    struct s3_creds *c;
+    struct renewed r[3] = {0};
+    assert_int_equal(s3_creds_new(list, 1, &c), 0);
+    assert_int_equal(s3_creds_load(c, NULL), 0);
+    s.hold = true;
+    struct s3_keys *old = s3_creds_get(c);
+    int64_t now = zc_now_ns();
+    s3_creds_renew(c, old, INT64_MAX, on_renewed, &r[0]);
+    s3_creds_renew(c, old, now + 60 * ZC_NS_PER_MS, on_renewed, &r[1]);
+    s3_creds_renew(c, old, now + 30 * ZC_NS_PER_MS, on_renewed, &r[2]);
+    for (int i = 1; i < 3; i++) {
+        wait_for(&r[i].calls);
+        assert_false(r[i].newer);
+    }
+    assert_true(zc_now_ns() >= now + 60 * ZC_NS_PER_MS);
+    assert_int_equal(r[0].calls, 0);
+    s.hold = false;
+    wait_for(&r[0].calls);
+    assert_true(r[0].newer);
+    s3_keys_unref(old);
+    s3_creds_free(c);
+    assert_true(r[1].calls == 1 && r[2].calls == 1);
 }
 
 static void keys_that_end_soon_are_renewed_ahead(void **state)
@@ -311,7 +342,7 @@ static void keys_that_end_soon_are_renewed_ahead(void **state)
     struct s3_keys *old = s3_creds_get(c); /* ends in a second: starts the renewal */
     assert_string_equal(old->id, "ID0");
     for (int i = 0; i < 5; i++) /* all wait for the one that is under way */
-        s3_creds_renew(c, old, on_renewed, &r[i]);
+        s3_creds_renew(c, old, INT64_MAX, on_renewed, &r[i]);
     for (int i = 0; i < 5; i++) {
         wait_for(&r[i].calls);
         assert_true(r[i].newer);
@@ -321,7 +352,7 @@ static void keys_that_end_soon_are_renewed_ahead(void **state)
     assert_string_equal(k->id, "ID1");
     s.fail = true;
     r[0].calls = 0;
-    s3_creds_renew(c, k, on_renewed, &r[0]);
+    s3_creds_renew(c, k, INT64_MAX, on_renewed, &r[0]);
     wait_for(&r[0].calls);
     assert_false(r[0].newer);
     s3_keys_unref(old);
@@ -545,14 +576,14 @@ static void a_failure_is_told_and_not_repeated_at_once(void **state)
     usleep(120000);
     assert_true(s3_keys_expired(k));
     s.fail = true;
-    s3_creds_renew(c, k, on_renewed, &r);
+    s3_creds_renew(c, k, INT64_MAX, on_renewed, &r);
     wait_for(&r.calls);
     assert_false(r.newer);
     s3_creds_why(c, &why);
     assert_int_equal(why.code, -EACCES);
     assert_string_equal(why.text, "no more");
     r.calls = 0;
-    s3_creds_renew(c, k, on_renewed, &r); /* too soon */
+    s3_creds_renew(c, k, INT64_MAX, on_renewed, &r); /* too soon */
     assert_int_equal(r.calls, 1);
     assert_int_equal(s.loads, 1);
     s.fail = false;
@@ -560,7 +591,7 @@ static void a_failure_is_told_and_not_repeated_at_once(void **state)
     for (int i = 0; i < 100 && !r.newer; i++) {
         usleep(20000);
         r.calls = 0;
-        s3_creds_renew(c, k, on_renewed, &r);
+        s3_creds_renew(c, k, INT64_MAX, on_renewed, &r);
         wait_for(&r.calls);
     }
     assert_true(r.newer);
@@ -579,6 +610,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_then, setup, teardown),
         cmocka_unit_test_setup_teardown(words_for_what_is_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(changed_files_are_read_again, setup, teardown),
+        cmocka_unit_test(who_waits_does_not_wait_for_ever),
         cmocka_unit_test(keys_that_end_soon_are_renewed_ahead),
         cmocka_unit_test(json_answers),
         cmocka_unit_test(times),
