@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `zcache doctor SOURCE`. The options are those of mount that say how to reach a source: their rows
- * here lead to the same fields, so that what mounts with them is looked at with them, and the
- * checks of mount refuse what would do nothing.
+ * `zcache doctor SOURCE`, or --config FILE, which looks at its sources one by one. The options are
+ * those of mount that say how to reach a source: their rows here lead to the same fields, so that
+ * what mounts with them is looked at with them, and the checks of mount refuse what would do
+ * nothing.
  */
 #include "cli/cli.h"
 #include "cli/doctor.h"
+#include "cli/plan.h"
 
 #include "base/log.h"
 
@@ -23,7 +25,10 @@ struct doctor_opts {
 #define AT(field) (offsetof(struct doctor_opts, mount) + offsetof(struct zc_mount_opts, field))
 
 static const struct zc_opt doctor_rows[] = {
-    {"json", 0, ZC_OPT_FLAG, offsetof(struct doctor_opts, json), NULL, "Print one JSON object."},
+    {"json", 0, ZC_OPT_FLAG, offsetof(struct doctor_opts, json), NULL,
+     "Print a JSON object for each source."},
+    {"config", 0, ZC_OPT_PATH, AT(config), "FILE",
+     "Look at the sources of this configuration file, or those named by their /PATH."},
     {"region", 0, ZC_OPT_STRING, AT(region), "REGION", "Region of the bucket.", .flags = ZC_OPT_S3},
     {"endpoint-url", 0, ZC_OPT_STRING, AT(endpoint_url), "URL", "Where the S3 service is.",
      .flags = ZC_OPT_S3},
@@ -146,11 +151,12 @@ static int doctor_check(struct zc_mount_opts *o, const struct zc_opt_args *args,
     return r < 0 ? r : zc_mount_opts_finish(o, geteuid(), err);
 }
 
-static int doctor_run(struct doctor_opts *o, const struct zc_source *src, const char *source)
+static int doctor_run(const struct zc_mount_opts *o, bool json, const struct zc_source *src,
+                      const char *source)
 {
     struct zc_net_config net = {.loops = 1};
     struct zc_doctor d = {
-        .o = &o->mount, .src = src, .source = source, .json = o->json, .steps = json_array()};
+        .o = o, .src = src, .source = source, .json = json, .steps = json_array()};
     signal(SIGPIPE, SIG_IGN);
     zc_log_set_level(ZC_LOG_ERR);
     int r = zc_net_new(&net, &d.net);
@@ -174,11 +180,80 @@ static int doctor_run(struct doctor_opts *o, const struct zc_source *src, const 
     return d.failed ? ZC_EXIT_FAIL : ZC_EXIT_OK;
 }
 
+static int doctor_one(struct doctor_opts *o, const struct zc_opt_args *args, struct zc_error *err)
+{
+    struct zc_source src = {0};
+    int r = args->n_pos == 1
+                ? zc_source_parse(args->pos[0], &src, err)
+                : zc_error_set(err, -EINVAL, "doctor takes one SOURCE, %zu given", args->n_pos);
+    if (r == 0)
+        r = doctor_check(&o->mount, args, &src, err);
+    int status =
+        r < 0 ? zc_cli_usage("doctor", err) : doctor_run(&o->mount, o->json, &src, args->pos[0]);
+    zc_source_free(&src);
+    return status;
+}
+
+/* Is this source asked for? Without names all are. */
+static bool doctor_named(const struct zc_plan_source *s, const struct zc_opt_args *args)
+{
+    for (size_t i = 0; i < args->n_pos; i++)
+        if (args->pos[i][0] == '/' && strcmp(args->pos[i] + 1, s->at) == 0)
+            return true;
+    return args->n_pos == 0;
+}
+
+static int doctor_understand(const struct doctor_opts *o, const struct zc_opt_args *args,
+                             struct zc_plan *p, struct zc_error *err)
+{
+    for (size_t i = 0; i < zc_doctor_table.n; i++) {
+        const char *name = zc_doctor_table.opts[i].name;
+        if (strcmp(name, "json") != 0 && strcmp(name, "config") != 0 &&
+            zc_opt_given(zc_doctor_table, args, name))
+            return zc_error_set(err, -EINVAL, "--%s: with --config the file says it", name);
+    }
+    int r = zc_plan_read(p, o->mount.config, err);
+    if (r == 0)
+        r = zc_plan_finish(p, geteuid(), err);
+    for (size_t i = 0; i < args->n_pos && r == 0; i++) {
+        size_t n = 0;
+        while (n < p->n && (args->pos[i][0] != '/' || strcmp(args->pos[i] + 1, p->s[n]->at) != 0))
+            n++;
+        if (n == p->n)
+            r = zc_error_set(err, -ENOENT, "%.300s has no section [%.300s]", o->mount.config,
+                             args->pos[i]);
+    }
+    return r;
+}
+
+static int doctor_file(const struct doctor_opts *o, const struct zc_opt_args *args,
+                       struct zc_error *err)
+{
+    struct zc_plan p;
+    int status = ZC_EXIT_OK;
+    zc_plan_init(&p);
+    int r = doctor_understand(o, args, &p, err);
+    if (r < 0)
+        status = zc_cli_usage("doctor", err);
+    for (size_t i = 0, shown = 0; i < p.n && r == 0; i++) {
+        struct zc_plan_source *s = p.s[i];
+        zc_autobuf struct zc_buf name = {0};
+        if (!doctor_named(s, args))
+            continue;
+        zc_buf_addf(&name, "/%s=%s", s->at, s->text);
+        if (shown++ && !o->json)
+            putchar('\n');
+        if (doctor_run(&s->o, o->json, &s->src, name.p ? name.p : s->text) != ZC_EXIT_OK)
+            status = ZC_EXIT_FAIL;
+    }
+    zc_plan_free(&p);
+    return status;
+}
+
 int zc_cmd_doctor(int argc, char **argv)
 {
     struct doctor_opts o = {0};
     struct zc_opt_args args = {0};
-    struct zc_source src = {0};
     struct zc_error err = {0};
     int status;
 
@@ -187,16 +262,11 @@ int zc_cmd_doctor(int argc, char **argv)
         status = zc_cli_usage("doctor", &err);
     } else if (args.help) {
         status = zc_cli_help("doctor");
-    } else if (args.n_pos != 1) {
-        zc_error_set(&err, -EINVAL, "doctor takes one SOURCE, %zu given", args.n_pos);
-        status = zc_cli_usage("doctor", &err);
-    } else if (zc_source_parse(args.pos[0], &src, &err) < 0 ||
-               doctor_check(&o.mount, &args, &src, &err) < 0) {
-        status = zc_cli_usage("doctor", &err);
+    } else if (o.mount.config) {
+        status = doctor_file(&o, &args, &err);
     } else {
-        status = doctor_run(&o, &src, args.pos[0]);
+        status = doctor_one(&o, &args, &err);
     }
     zc_opt_args_free(&args);
-    zc_source_free(&src);
     return status;
 }

@@ -111,6 +111,26 @@ def test_wrong_calls(zc, args, words):
     zc.fails("doctor", *args, status=2, words=words)
 
 
+def test_sources_of_a_configuration_file(zc, tree, work):
+    path = os.path.join(work, "mount.conf")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"[mount]\ncache-dir = {work}\n[/good]\nsource = file://{tree[0]}\n[/bad/one]\n"
+                "source = webhdfs://no-such-host.invalid:1/x\n")
+    r = zc.run("doctor", "--config", path)
+    assert r.returncode == 1
+    good, bad = r.stdout.split("looks at /bad/one=webhdfs://")
+    assert "looks at /good=file://" in good and ("all is well" in good or "it would mount" in good) and work in good
+    assert "FAILED" not in good and "FAILED" in bad
+    assert zc.ok("doctor", "--config", path, "/good").stdout.count("looks at") == 1
+    assert json.loads(zc.ok("doctor", "--json", "--config", path, "/good").stdout)["ok"]
+    for args, words in ((["/none"], r"no section \[/none\]"), (["good"], r"no section"),
+                        (["--region", "x"], "--region: with --config")):
+        zc.fails("doctor", "--config", path, *args, status=2, words=words)
+    with open(path, "a", encoding="utf-8") as f:
+        f.write("region = x\n")
+    zc.fails("doctor", "--config", path, status=2, words=r"mount.conf:7: --region has no effect")
+
+
 def test_what_it_looks_at_stays_as_it_is(doctor, bucket, zc):
     server, source = bucket("versitygw")
     cache = os.path.join(zc.work, "not", "there")
