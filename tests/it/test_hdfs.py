@@ -10,6 +10,7 @@ HDFS_VERSION=3.3.6    release of the daemons (3.5.0)
 import errno
 import hashlib
 import http.client
+import http.server
 import os
 import random
 import stat
@@ -241,6 +242,40 @@ class TestSimple:
                 (simple.url + "/words", "core-site.xml", ("--hadoop-conf", cache)),
         ):
             zc.fails("mount", "--cache-dir", cache, *options, source, point, words=words)
+
+    def test_a_server_that_gives_the_first_page_for_ever(self, zc, simple):
+        """As one that takes the parameter for another: the directory then comes whole, and once."""
+        class Forgetful(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                path, _, query = self.path.partition("?")
+                args = [a for a in query.split("&") if not a.startswith("startafter=")]
+                c = http.client.HTTPConnection(*simple.namenode(), timeout=60)
+                c.request("GET", path + "?" + "&".join(args))
+                r = c.getresponse()
+                body = r.read()
+                c.close()
+                self.send_response(r.status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        names = [f"d{i:04d}" for i in range(1200)]
+        make_dirs(simple, "/forgetful", names)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                m = zc.mount(f"webhdfs://127.0.0.1:{server.server_port}/forgetful", server=simple)
+                assert sorted(os.listdir(m)) == names
+                assert m.requests()["lists"] <= 5
+                m.umount()
+            finally:
+                server.shutdown()
 
     def test_a_gateway(self, zc, simple):
         """Its listings are not paged; the rest of what it must do is in the contract."""
