@@ -128,6 +128,7 @@ void zc_swim_defaults_lan(struct zc_swim_config *c)
         .dead_time = 30 * ZC_NS_PER_S,
         .stream_timeout = 10 * ZC_NS_PER_S,
         .rejoin_interval = 30 * ZC_NS_PER_S,
+        .push_pull_rate = 512,
         .indirect = 3,
         .gossip_nodes = 3,
         .retransmit_mult = 4,
@@ -164,9 +165,9 @@ static bool config_ok(const struct zc_swim_config *c)
            (c->addr.len == 4 || c->addr.len == 16) && c->meta_len <= ZC_WIRE_META_MAX &&
            c->probe_interval > 0 && c->probe_timeout > 0 && c->probe_timeout <= c->probe_interval &&
            c->gossip_interval > 0 && c->push_pull_interval > 0 && c->dead_time > 0 &&
-           c->stream_timeout > 0 && c->rejoin_interval > 0 && c->gossip_nodes <= 16 &&
-           c->indirect <= 16 && c->retransmit_mult > 0 && c->retransmit_mult <= 64 &&
-           c->retransmit_min <= 64 && c->suspicion_mult > 0 &&
+           c->stream_timeout > 0 && c->rejoin_interval > 0 && c->push_pull_rate > 0 &&
+           c->gossip_nodes <= 16 && c->indirect <= 16 && c->retransmit_mult > 0 &&
+           c->retransmit_mult <= 64 && c->retransmit_min <= 64 && c->suspicion_mult > 0 &&
            c->suspicion_mult <= CONFIRM_MAX + 2 && c->suspicion_max_mult > 0 &&
            c->awareness_max > 0 && c->member_max > 1 && c->member_max < (1u << 24) &&
            c->packet_max >= 1000 && c->packet_max <= ZC_WIRE_PACKET_MAX;

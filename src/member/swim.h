@@ -112,10 +112,11 @@ struct zc_swim_config {
     int64_t probe_interval;      /* one member is probed in each */
     int64_t probe_timeout;       /* for an answer, before others are asked to try */
     int64_t gossip_interval;     /* between rounds of rumours, while there are any */
-    int64_t push_pull_interval;  /* between exchanges of all state; grows with log N beyond 32 */
+    int64_t push_pull_interval;  /* between exchanges of all state; see push_pull_rate */
     int64_t dead_time;           /* for how long the dead are remembered and gossiped to */
     int64_t stream_timeout;      /* for an exchange of all state */
     int64_t rejoin_interval;     /* between attempts to reach seeds that are no members now */
+    unsigned push_pull_rate;     /* bytes a second that exchanges of all state may cost a node */
     unsigned indirect;           /* members asked to probe in our place */
     unsigned gossip_nodes;       /* receivers of rumours in a round */
     unsigned retransmit_mult;    /* a rumour is sent mult * ceil(log10(N + 1)) times ... */

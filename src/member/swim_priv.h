@@ -152,7 +152,8 @@ struct zc_swim {
     struct timer *timers; /* a heap */
     size_t timers_n, timers_cap;
     int64_t next_probe, next_gossip, gossip_phase, next_sync, next_rejoin, next_extra, next_reap;
-    uint32_t changes; /* since the last exchange of all state */
+    uint32_t changes;  /* since the last exchange of all state */
+    size_t state_size; /* bytes of the last one written */
 
     /* streams and seeds */
     struct stream streams[STREAMS_MAX];

@@ -8,6 +8,12 @@
  * many changes repairs what those moments lost. Seeds that are no members are tried again for ever,
  * a single one at a time: that is what brings the parts of a split cluster together again, since
  * the dead are forgotten after a while.
+ *
+ * All state is N entries, and memberlist stretches the interval with log N only: with 1,000 nodes
+ * it would be most of the traffic. Here an exchange has to keep within a rate, so that what a node
+ * sends does not grow with N. Gossip alone reaches all but e^-T of the nodes, so that this costs
+ * nothing but time to repair what was lost to more than chance, and for that there are the
+ * exchanges after changes.
  */
 #include "member/swim_priv.h"
 
@@ -22,7 +28,7 @@
 
 /* ---- what is sent ---- */
 
-static void write_entry(const struct zc_swim *s, const struct member *x, struct zc_buf *b)
+static void write_entry(const struct member *x, struct zc_buf *b)
 {
     const struct zc_swim_node *n = &x->node->pub;
     struct zc_wire_alive e = {
@@ -37,16 +43,17 @@ static void write_entry(const struct zc_swim *s, const struct member *x, struct 
     zc_wire_write_entry(b, &e);
 }
 
-static int write_state(const struct zc_swim *s, bool join, struct zc_buf *b)
+static int write_state(struct zc_swim *s, bool join, struct zc_buf *b)
 {
     struct zc_wire_push_pull head = {
         .nodes = s->n_known, .user_len = (int64_t)s->user_len, .join = join};
     zc_wire_write_push_pull(b, &head);
     for (uint32_t m = 0; m < s->slots; m++)
         if (s->members[m].node && s->members[m].state != ZC_SWIM_PENDING)
-            write_entry(s, &s->members[m], b);
+            write_entry(&s->members[m], b);
     if (s->user_len > 0)
         zc_buf_add(b, s->user, s->user_len);
+    s->state_size = b->len;
     return b->failed ? -ENOMEM : 0;
 }
 
@@ -97,7 +104,9 @@ int64_t stream_sync_interval(const struct zc_swim *s)
     double n = s->n_known, scale = 1;
     if (n > SYNC_SCALE_FROM)
         scale = ceil(log2(n) - log2(SYNC_SCALE_FROM)) + 1;
-    return (int64_t)scale * s->config.push_pull_interval;
+    /* In each interval a node asks once and is asked once, on average. */
+    double floor = 2.0 * (double)s->state_size / s->config.push_pull_rate * (double)ZC_NS_PER_S;
+    return (int64_t)ZC_MAX(scale * (double)s->config.push_pull_interval, floor);
 }
 
 void stream_sync(struct zc_swim *s)
