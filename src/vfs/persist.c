@@ -73,10 +73,11 @@ int vfs_page_decode(const uint8_t *p, size_t n, int64_t *wall_ns,
         if (n < ENTRY_FIXED)
             return -EBADMSG;
         size_t nlen = get(p + 1, 2), vlen = get(p + 3, 2);
-        if (nlen == 0 || nlen > 255 || vlen > ZC_VERSION_MAX || n - ENTRY_FIXED < nlen + vlen)
+        if (p[0] > 1 || nlen == 0 || nlen > 255 || vlen > ZC_VERSION_MAX ||
+            n - ENTRY_FIXED < nlen + vlen)
             return -EBADMSG;
         struct zc_attr a = {
-            .kind = p[0] & 1 ? ZC_KIND_DIR : ZC_KIND_FILE,
+            .kind = p[0] ? ZC_KIND_DIR : ZC_KIND_FILE,
             .size = get(p + 5, 8),
             .mtime_ns = (int64_t)get(p + 13, 8),
             .mode = (uint32_t)get(p + 21, 4),
@@ -89,7 +90,8 @@ int vfs_page_decode(const uint8_t *p, size_t n, int64_t *wall_ns,
         name[nlen] = '\0';
         memcpy(version, p + nlen, vlen);
         version[vlen] = '\0';
-        if (memchr(name, '/', nlen) || memchr(name, '\0', nlen) || memchr(version, '\0', vlen))
+        if (memchr(name, '/', nlen) || memchr(name, '\0', nlen) || memchr(version, '\0', vlen) ||
+            strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             return -EBADMSG;
         int r = fn(user, name, &a);
         if (r < 0)
