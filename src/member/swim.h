@@ -4,8 +4,8 @@
  *
  * The core has no clock, no socket and no thread. It is told what happens (the time, a packet, an
  * answer on a stream) and tells through struct zc_swim_ops what is to be done: packets to send,
- * streams to open, events. The daemon's socket thread (driver.h) and the simulator (tests/sim)
- * drive the same code. All times are nanoseconds of one clock that never goes back.
+ * streams to open, events. The socket thread (driver.h) drives it, and a simulation could. All
+ * times are nanoseconds of one clock that never goes back.
  *
  * Sources: Das, Gupta and Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process Group
  * Membership Protocol" (2002); Dadgar, Phillips and Currey, "Lifeguard: Local Health Awareness for
@@ -13,7 +13,7 @@
  * are spoken (wire.h) and whose rules of incarnations are kept.
  *
  * Where this is stricter than memberlist, so that neither a replayed packet nor a member's lie
- * changes anything (docs/MEMBERSHIP.md has the reasons):
+ * changes anything:
  * - Names end in a number drawn at the start, so that old packets name nodes that are no more.
  * - What would change who is there is put to the node in question first: a name that is not known
  *   must answer a ping before it counts, and a node that is said to be dead or gone, unless it is
