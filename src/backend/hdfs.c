@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HDFS_PART ((uint64_t)16 << 20) /* every read is a connection of its own: long ones pay */
+#define HDFS_PART ((uint64_t)64 << 20) /* every read is a connection of its own: long ones pay */
 #define HDFS_PARTS 16
 
 /* ---- paths and versions ---- */
