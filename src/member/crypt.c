@@ -76,6 +76,12 @@ const uint8_t *zc_keyring_primary(const struct zc_keyring *k, size_t *n)
     return k->keys[0].bytes;
 }
 
+const uint8_t *zc_keyring_key(const struct zc_keyring *k, size_t i, size_t *n)
+{
+    *n = k->keys[i].len;
+    return k->keys[i].bytes;
+}
+
 /* ---- key files ---- */
 
 static int hex_value(char c)

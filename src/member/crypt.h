@@ -36,6 +36,8 @@ void zc_keyring_free(struct zc_keyring *k);
 size_t zc_keyring_count(const struct zc_keyring *k);
 /* The first key, for deriving others; *n is its length. */
 const uint8_t *zc_keyring_primary(const struct zc_keyring *k, size_t *n);
+/* The i-th of zc_keyring_count. */
+const uint8_t *zc_keyring_key(const struct zc_keyring *k, size_t i, size_t *n);
 
 /* Appends in[0..n) encrypted and bound to aad. The nonce is drawn from OpenSSL's generator.
    0, -EIO (OpenSSL), or the buffer's error. */

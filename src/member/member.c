@@ -78,12 +78,12 @@ static const struct zc_swim_ops ops = {op_random, op_packet, op_stream, op_event
 
 /* ---- keys ---- */
 
-static int key_read(struct zc_member *m, struct zc_keyring **out, struct zc_error *err)
+static int key_read(const char *file, struct stat *st, struct zc_keyring **out,
+                    struct zc_error *err)
 {
-    struct stat st;
-    zc_autoclose int fd = open(m->key_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return zc_error_set(err, -errno, "%s: %s", m->key_file, strerror(errno));
+    zc_autoclose int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, st) < 0)
+        return zc_error_set(err, -errno, "%s: %s", file, strerror(errno));
     zc_autobuf struct zc_buf b = {.max = 2 * KEY_FILE_MAX};
     int r = zc_buf_reserve(&b, KEY_FILE_MAX);
     if (r < 0)
@@ -91,19 +91,32 @@ static int key_read(struct zc_member *m, struct zc_keyring **out, struct zc_erro
     for (;;) {
         ssize_t n = read(fd, b.p + b.len, KEY_FILE_MAX - b.len);
         if (n < 0)
-            return zc_error_set(err, -errno, "%s: %s", m->key_file, strerror(errno));
+            return zc_error_set(err, -errno, "%s: %s", file, strerror(errno));
         b.len += (size_t)n;
         if (b.len == KEY_FILE_MAX)
-            return zc_error_set(err, -EFBIG, "%s: too large for keys", m->key_file);
+            return zc_error_set(err, -EFBIG, "%s: too large for keys", file);
         if (n == 0)
             break;
     }
     r = zc_keyring_parse(b.p, b.len, out, err);
     explicit_bzero(b.p, b.len);
-    if (r < 0) {
-        zc_error_prefix(err, "%s", m->key_file);
+    if (r < 0)
+        zc_error_prefix(err, "%s", file);
+    return r;
+}
+
+int zc_member_keys_load(const char *file, struct zc_keyring **out, struct zc_error *err)
+{
+    struct stat st;
+    return key_read(file, &st, out, err);
+}
+
+static int key_load(struct zc_member *m, struct zc_keyring **out, struct zc_error *err)
+{
+    struct stat st;
+    int r = key_read(m->key_file, &st, out, err);
+    if (r < 0)
         return r;
-    }
     m->key_mtime = st.st_mtim;
     m->key_size = st.st_size;
     m->key_ino = st.st_ino;
@@ -120,7 +133,7 @@ static void key_look(struct zc_member *m, bool force)
          (st.st_mtim.tv_sec == m->key_mtime.tv_sec && st.st_mtim.tv_nsec == m->key_mtime.tv_nsec &&
           st.st_size == m->key_size && st.st_ino == m->key_ino)))
         return;
-    if (key_read(m, &keys, &err) < 0) {
+    if (key_load(m, &keys, &err) < 0) {
         zc_warn("cluster: %s; the former keys stay", err.text);
         if (!force) { /* say it once */
             m->key_mtime = st.st_mtim;
@@ -334,7 +347,7 @@ static int make(struct zc_member *m, const struct zc_member_config *c, struct zc
         m->key_file = strdup(c->key_file);
         if (!m->key_file)
             return zc_error_set(err, -ENOMEM, "no memory");
-        int r = key_read(m, &m->file_keys, err);
+        int r = key_load(m, &m->file_keys, err);
         if (r < 0)
             return r;
         keys = m->file_keys;

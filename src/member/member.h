@@ -64,6 +64,8 @@ struct zc_member_stats {
 
 /* Listens and starts the threads; everything in *c but `keys` is copied. -errno with words. */
 int zc_member_start(const struct zc_member_config *c, struct zc_member **out, struct zc_error *err);
+/* Reads a key file as zc_member_start does. Caller frees. Words name the file. */
+int zc_member_keys_load(const char *file, struct zc_keyring **out, struct zc_error *err);
 /* Tells the others that this node goes, and waits until it was said, for about two seconds at most.
  */
 void zc_member_leave(struct zc_member *m);
