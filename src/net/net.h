@@ -35,6 +35,12 @@ struct zc_net_tls {
     const char *ca_bundle;   /* file of PEM certificates, or NULL for the system's */
     const char *client_cert; /* PEM, or NULL */
     const char *client_key;
+    /* PEM texts in place of files; they, must live as long as the net,
+       and equal texts should be the same text, since connections are shared by what they are. */
+    const char *ca_pem, *cert_pem, *key_pem;
+    const char *pinned; /* "sha256//BASE64" of the server's public key, or NULL */
+    bool tls13;         /* nothing older than TLS 1.3 */
+    bool no_name;       /* the server's certificate may have any name */
     bool no_verify;
 };
 

@@ -46,6 +46,7 @@ struct net_easy {
     bool verbose;
     bool direct;
     bool ca_changed;        /* ca_bundle of a request is set */
+    bool pem_changed;       /* certificates came as texts */
     const char *ca_default; /* what curl was built with */
 };
 

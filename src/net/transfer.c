@@ -242,6 +242,22 @@ static void transfer_method(struct net_easy *e, const struct zc_http *req)
     e->method = body ? "" : same;
 }
 
+static void transfer_blob(CURL *c, CURLoption option, const char *pem)
+{
+    struct curl_blob b = {.data = (void *)pem, .len = pem ? strlen(pem) : 0};
+    curl_easy_setopt(c, option, pem ? &b : NULL);
+}
+
+static void transfer_tls_pem(CURL *c, const struct zc_net_tls *t)
+{
+    transfer_blob(c, CURLOPT_SSLCERT_BLOB, t->cert_pem);
+    transfer_blob(c, CURLOPT_SSLKEY_BLOB, t->key_pem);
+    transfer_blob(c, CURLOPT_CAINFO_BLOB, t->ca_pem);
+    curl_easy_setopt(c, CURLOPT_PINNEDPUBLICKEY, t->pinned);
+    curl_easy_setopt(c, CURLOPT_SSLVERSION,
+                     t->tls13 ? (long)CURL_SSLVERSION_TLSv1_3 : (long)CURL_SSLVERSION_DEFAULT);
+}
+
 static void transfer_tls(struct net_easy *e, const struct zc_http *req)
 {
     static const struct zc_net_tls none;
@@ -250,7 +266,7 @@ static void transfer_tls(struct net_easy *e, const struct zc_http *req)
     if (strncasecmp(req->url, "https:", 6) != 0)
         return;
     curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, t->no_verify ? 0L : 1L);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, t->no_verify ? 0L : 2L);
+    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, t->no_verify || t->no_name ? 0L : 2L);
     curl_easy_setopt(c, CURLOPT_SSLCERT, t->client_cert);
     curl_easy_setopt(c, CURLOPT_SSLKEY, t->client_key);
     if (t->ca_bundle)
@@ -258,6 +274,9 @@ static void transfer_tls(struct net_easy *e, const struct zc_http *req)
     else if (e->ca_changed)
         curl_easy_setopt(c, CURLOPT_CAINFO, e->ca_default);
     e->ca_changed = t->ca_bundle != NULL;
+    if (t->cert_pem || e->pem_changed)
+        transfer_tls_pem(c, t);
+    e->pem_changed = t->cert_pem != NULL;
 }
 
 static void transfer_sizes(struct net_easy *e, const struct zc_http *req)
