@@ -30,7 +30,7 @@
 struct zc_backend;
 
 #define ZC_VERSION_MAX 255 /* bytes of a version token */
-#define ZC_LAYERS 4        /* a store and what is wrapped around it */
+#define ZC_LAYERS 5        /* a store and what is wrapped around it */
 #define ZC_ID_UNSET ((uint32_t)-1)
 
 enum zc_kind { ZC_KIND_FILE, ZC_KIND_DIR };
@@ -92,6 +92,11 @@ struct zc_get_req {
                             came before */
     uint64_t off, len;   /* len > 0, off + len <= the size that came with the version */
     unsigned lane;       /* requests with an equal lane may share a loop or connection */
+    /* For a source whose bytes other nodes may have (peer/peer.h); stores take no notice. */
+    uint64_t size; /* of the object at this version */
+    bool owner; /* another node takes this one for the owner: not to be asked of an owner again */
+    bool exact; /* of a random reader: the bytes around are not likely to be wanted */
+    _Atomic bool abroad; /* set by the source while another node fetches these bytes for it */
     /* Bytes in order, each exactly once also over retries. 0, or a negative errno to stop. */
     int (*data)(struct zc_get_req *, const void *p, size_t n);
     /* err 0: all len bytes were passed to data(). */
@@ -125,6 +130,7 @@ struct zc_backend {
     const struct zc_backend_ops *ops;
     char *url;           /* canonical source, e.g. "s3://bucket/prefix"; identity of its data */
     uint64_t part_size;  /* bytes a get should ask for at least when reading ahead */
+    uint64_t cut;        /* a get need not cross multiples of it; 0: it may */
     unsigned part_limit; /* gets in flight that the source stands */
     struct zc_backend_stats *stats; /* shared by a backend and its wrappers */
     unsigned layer; /* wrappers below this one, 0 for a store: its slot in zc_req.priv */

@@ -93,6 +93,9 @@ void zc_cobj_unreserve(struct zc_cache *c, struct zc_cobj *o, uint64_t bytes);
  * else 0. */
 int zc_cobj_commit(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct zc_digest sum);
 
+/* The sum of a recorded chunk: 1; 0 when the index does not have it (yet); negative errno. */
+int zc_cobj_sum(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct zc_digest *sum);
+
 /* The object must not be served again (version gone, or bytes found wrong): unlinked now, freed
  * when released. */
 void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o);

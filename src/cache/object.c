@@ -525,6 +525,11 @@ int zc_cobj_commit(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct
     return r;
 }
 
+int zc_cobj_sum(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct zc_digest *sum)
+{
+    return chunk < o->nchunks ? index_get_sum(c->index, o->id, chunk, sum) : -EINVAL;
+}
+
 /* ------------------------------------------------------------------ letting go */
 
 void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o)

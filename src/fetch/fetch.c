@@ -79,6 +79,7 @@ int zc_fetch_src_new(struct zc_fetch *f, struct zc_backend *be, const char *iden
     s->fetch = f;
     s->be = be;
     s->part_size = ZC_MAX(be->part_size, f->cfg.chunk_size);
+    s->cut = be->cut;
     pthread_mutex_lock(&f->lock);
     zc_list_push_back(&f->srcs, &s->link);
     pthread_mutex_unlock(&f->lock);

@@ -105,6 +105,39 @@ bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len);
    when they are gone again from memory: want them anew. */
 ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len);
 
+/* ------------------------------------------------------------------ for other nodes */
+
+/* The source of this identity that is open, or NULL. */
+struct zc_fetch_src *zc_fetch_src_find(struct zc_fetch *f, const char *identity);
+/* As zc_object_open, but counted as neither hit nor miss. */
+int zc_object_open_for_node(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
+                            const char *version, uint64_t size, struct zc_object **out);
+/* What is being fetched goes on: the rest of a chunk will be asked for by somebody. */
+void zc_object_close_for_node(struct zc_object *o);
+
+/* What may be done for another node that asks. */
+enum zc_reach {
+    ZC_REACH_HELD,   /* nothing: what is here */
+    ZC_REACH_COMING, /* wait for what is on its way, wherever from */
+    ZC_REACH_STORE,  /* fetch it as its owner */
+};
+/* As zc_object_want. -ENOENT: it is not here (and not coming, or not to be fetched). -EBUSY: some
+   of it is on its way from another node, which may be waiting for this one: two that each take the
+   other for the owner must not wait in a circle. */
+int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach,
+                            enum zc_prio prio, struct zc_waiter *w);
+/* As zc_object_prefetch, as the owner. */
+void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio,
+                              bool exact);
+/* Is some of it on its way from another node? May have changed by the next moment. */
+bool zc_object_abroad(struct zc_object *o, uint64_t off, uint64_t len);
+/* How many bytes from `off` on are in the backing file for good, `len` at the most: they do not
+   change any more as long as somebody has the file open. */
+uint64_t zc_object_settled(struct zc_object *o, uint64_t off, uint64_t len);
+/* The recorded sum of a chunk: 1; 0 when there is none (yet); negative errno. */
+int zc_object_sum(struct zc_object *o, uint32_t chunk, struct zc_digest *sum);
+struct zc_objid zc_object_id(const struct zc_object *o);
+
 /* Per-handle memory of the access pattern; decides what to prefetch. */
 struct zc_streams;
 struct zc_streams *zc_streams_new(struct zc_object *o);

@@ -77,7 +77,7 @@ void fetch_wake(struct zc_object *o, uint64_t off, uint64_t len, bool lost)
     pthread_mutex_unlock(&o->lock);
     flight_wake(&ready, 0);
     if (lost && flight_awaited(o, off, len))
-        fetch_start(o, off, len, ZC_PRIO_DEMAND);
+        fetch_start(o, off, len, ZC_PRIO_DEMAND, 0);
 }
 
 /* ------------------------------------------------------------------ bytes arrive */
@@ -267,6 +267,7 @@ static void flight_done(struct zc_get_req *req, int err)
     struct zc_fetch_src *src = fl->src;
     uint64_t off = fl->off + fl->announced, len = fl->len - fl->announced;
     enum zc_prio prio = fl->req.base.prio;
+    unsigned how = (req->owner ? FETCH_OWNER : 0) | (req->exact ? FETCH_EXACT : 0);
 
     if (err == 0 && len)
         err = -EBADMSG; /* the backend broke its promise */
@@ -289,7 +290,7 @@ static void flight_done(struct zc_get_req *req, int err)
          */
         if (flight_awaited(o, off, len))
             prio = ZC_PRIO_DEMAND;
-        err = fetch_start(o, off, len, prio);
+        err = fetch_start(o, off, len, prio, how);
     }
     if (err < 0)
         flight_fail_waiters(o, off, len, err);
@@ -307,7 +308,8 @@ static void flight_done(struct zc_get_req *req, int err)
 static bool flight_next_run(struct zc_object *o, uint64_t *off, uint64_t end, uint64_t *run)
 {
     uint64_t cs = o->fetch->cfg.chunk_size, block = o->fetch->block;
-    uint64_t part = atomic_load_explicit(&o->src, memory_order_relaxed)->part_size;
+    const struct zc_fetch_src *src = atomic_load_explicit(&o->src, memory_order_relaxed);
+    uint64_t part = src->part_size, cut = src->cut;
     uint64_t at = *off - *off % block, start = 0;
     *run = 0;
     while (at < end) {
@@ -323,6 +325,8 @@ static bool flight_next_run(struct zc_object *o, uint64_t *off, uint64_t end, ui
             *run += ZC_MIN(block, o->size - at);
             /* Parts end on chunk boundaries, so that each chunk is hashed as it comes. */
             if (*run >= part && (at + block) % cs == 0)
+                break;
+            if (cut && (at + block) % cut == 0)
                 break;
         }
         at += block;
@@ -358,7 +362,8 @@ static int flight_room(struct zc_object *o, uint64_t off, uint64_t len, bool mus
     return r;
 }
 
-static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio)
+static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio,
+                         unsigned how)
 {
     struct zc_fetch *f = o->fetch;
     struct fetch_flight *fl = calloc(1, sizeof(*fl));
@@ -394,6 +399,9 @@ static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum z
         .off = off,
         .len = len,
         .lane = lane,
+        .size = o->size,
+        .owner = how & FETCH_OWNER,
+        .exact = how & FETCH_EXACT,
         .data = flight_data,
         .done = flight_done,
     };
@@ -407,7 +415,7 @@ static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum z
     return 0;
 }
 
-int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio)
+int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio, unsigned how)
 {
     uint64_t end = off + len, run;
     int first_error = 0;
@@ -421,7 +429,7 @@ int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio pr
         if (r == -EAGAIN && flight_awaited(o, off, run))
             r = flight_room(o, off, run, true); /* a reader saw our marks and waits for them */
         if (r == 0)
-            r = flight_launch(o, off, run, prio);
+            r = flight_launch(o, off, run, prio, how);
         if (r < 0) {
             pthread_mutex_lock(&o->lock);
             flight_unmark(o, off, run);

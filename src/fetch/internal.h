@@ -37,6 +37,7 @@ struct zc_fetch_src {
     struct zc_backend *be; /* not to be touched once closed */
     char *identity;
     uint64_t part_size;    /* bytes of one ahead-of-reader GET: whole chunks */
+    uint64_t cut;          /* GETs do not cross multiples of it; 0: they may */
     _Atomic bool closed;   /* set under fetch->lock */
     unsigned flying;       /* flights; under fetch->lock, as the next one */
     unsigned open;         /* opens of its objects */
@@ -125,8 +126,9 @@ void fetch_wake(struct zc_object *o, uint64_t off, uint64_t len, bool lost);
 bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len);
 
 /* flight.c */
+enum { FETCH_OWNER = 1, FETCH_EXACT = 2 }; /* zc_get_req's owner and exact */
 /* Starts GETs for what is absent of the range. Called without locks. 0 or the first error. */
-int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio);
+int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio, unsigned how);
 
 /* memory.c: chunks without room in the cache. */
 /* Gives the chunk memory if it has none. With `must` the limit may be passed (a reader waits). */

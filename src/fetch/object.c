@@ -108,8 +108,16 @@ void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src)
     pthread_mutex_unlock(&o->lock);
 }
 
-static void object_count(struct zc_fetch_src *src, uint64_t size, bool hit)
+enum object_for {
+    FOR_READER,
+    FOR_READER_QUICK, /* only a complete one whose file opens without a wait; else 1 or -EAGAIN */
+    FOR_NODE,         /* another one: no hit or miss of ours */
+};
+
+static void object_count(struct zc_fetch_src *src, uint64_t size, bool hit, enum object_for why)
 {
+    if (why == FOR_NODE)
+        return;
     atomic_fetch_add_explicit(hit ? &src->hits : &src->misses, 1, memory_order_relaxed);
     if (hit)
         atomic_fetch_add_explicit(&src->bytes_hit, size, memory_order_relaxed);
@@ -127,10 +135,8 @@ static void object_follow(struct zc_object *o, struct zc_fetch_src *src)
     atomic_store(&o->src, src);
 }
 
-/* quick: only a complete object whose file opens without a wait; else 1 (not complete) or -EAGAIN.
- */
 static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_src *src,
-                      const char *path, const char *version, uint64_t size, bool quick,
+                      const char *path, const char *version, uint64_t size, enum object_for why,
                       struct zc_object **out)
 {
     struct zc_object *o = calloc(1, sizeof(*o));
@@ -148,20 +154,20 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
     zc_list_init(&o->waiters);
     zc_list_init(&o->flights);
 
-    int r = size == 0 ? 1
-            : quick   ? zc_cache_hold_quick(f->cache, id, &o->cobj)
-                      : zc_cache_hold_complete(f->cache, id, &o->cobj);
+    int r = size == 0                 ? 1
+            : why == FOR_READER_QUICK ? zc_cache_hold_quick(f->cache, id, &o->cobj)
+                                      : zc_cache_hold_complete(f->cache, id, &o->cobj);
     if (r == 1) {
         atomic_store(&o->complete, true);
-        object_count(src, size, true);
+        object_count(src, size, true, why);
         *out = o;
         return 0;
     }
-    if (quick) {
+    if (why == FOR_READER_QUICK) {
         object_destroy(o);
         return r == -EAGAIN ? -EAGAIN : 1;
     }
-    object_count(src, size, false);
+    object_count(src, size, false, why);
     o->path = strdup(path);
     o->version = strdup(version);
     o->chunks = calloc(o->nchunks, sizeof(*o->chunks));
@@ -188,7 +194,8 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
 }
 
 static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
-                       const char *version, uint64_t size, bool quick, struct zc_object **out)
+                       const char *version, uint64_t size, enum object_for why,
+                       struct zc_object **out)
 {
     struct zc_objid id = zc_objid_of(src->identity, path, version, size);
     struct zc_object *o, *fresh = NULL;
@@ -206,7 +213,7 @@ static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char 
             o->refs++;
             o->opens++;
             atomic_load(&o->src)->open++;
-            object_count(src, size, atomic_load(&o->complete));
+            object_count(src, size, atomic_load(&o->complete), why);
             *out = o;
             r = 0;
             break;
@@ -220,7 +227,7 @@ static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char 
             break;
         }
         pthread_mutex_unlock(&f->lock);
-        r = object_new(f, id, src, path, version, size, quick, &fresh);
+        r = object_new(f, id, src, path, version, size, why, &fresh);
         pthread_mutex_lock(&f->lock);
         if (r != 0)
             break;
@@ -234,16 +241,22 @@ static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char 
 int zc_object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                    const char *version, uint64_t size, struct zc_object **out)
 {
-    return object_open(f, src, path, version, size, false, out);
+    return object_open(f, src, path, version, size, FOR_READER, out);
 }
 
 int zc_object_open_quick(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                          const char *version, uint64_t size, struct zc_object **out)
 {
-    return object_open(f, src, path, version, size, true, out);
+    return object_open(f, src, path, version, size, FOR_READER_QUICK, out);
 }
 
-void zc_object_close(struct zc_object *o)
+int zc_object_open_for_node(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
+                            const char *version, uint64_t size, struct zc_object **out)
+{
+    return object_open(f, src, path, version, size, FOR_NODE, out);
+}
+
+static void object_close(struct zc_object *o, enum object_for why)
 {
     struct zc_fetch *f = o->fetch;
     pthread_mutex_lock(&f->lock);
@@ -251,9 +264,19 @@ void zc_object_close(struct zc_object *o)
     atomic_load(&o->src)->open--;
     pthread_mutex_unlock(&f->lock);
     /* Nobody reads on: what was fetched ahead of the reader is not worth its bytes any more. */
-    if (last_open && o->chunks)
+    if (last_open && o->chunks && why == FOR_READER)
         fetch_cancel(o, NULL);
     fetch_object_unref(o);
+}
+
+void zc_object_close(struct zc_object *o)
+{
+    object_close(o, FOR_READER);
+}
+
+void zc_object_close_for_node(struct zc_object *o)
+{
+    object_close(o, FOR_NODE);
 }
 
 bool zc_object_complete(struct zc_object *o)
@@ -330,11 +353,11 @@ int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, 
 
     /* The bytes asked for go out first, as a flight of their own where the rest of the chunk is
      * larger. */
-    int r = fetch_start(o, off, len, prio);
+    int r = fetch_start(o, off, len, prio, rest ? 0 : FETCH_EXACT);
     if (rest && r == 0) {
         uint64_t from = (uint64_t)first * cs;
         uint64_t to = ZC_MIN((uint64_t)(last + 1) * cs, o->size);
-        fetch_start(o, from, to - from, prio == ZC_PRIO_DEMAND ? ZC_PRIO_AHEAD : prio);
+        fetch_start(o, from, to - from, prio == ZC_PRIO_DEMAND ? ZC_PRIO_AHEAD : prio, 0);
     }
     fetch_object_unref(o);
     return 0; /* a failure of fetch_start has reached the waiter by done() */
@@ -344,7 +367,7 @@ void zc_object_prefetch(struct zc_object *o, uint64_t off, uint64_t len, enum zc
 {
     if (off >= o->size || len == 0 || zc_object_complete(o) || atomic_load(&o->stale))
         return;
-    fetch_start(o, off, ZC_MIN(len, o->size - off), prio);
+    fetch_start(o, off, ZC_MIN(len, o->size - off), prio, 0);
 }
 
 bool zc_object_forget(struct zc_object *o, struct zc_waiter *w)
