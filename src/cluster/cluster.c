@@ -4,6 +4,7 @@
  * held for nothing else, and asks that.
  */
 #include "cluster/cluster_priv.h"
+#include "cluster/live.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -76,6 +77,7 @@ void zc_cluster_free(struct zc_cluster *c)
 {
     if (!c)
         return;
+    cluster_live_end(c->live);
     cluster_view_unref(c->view);
     free(c->members);
     pthread_mutex_destroy(&c->lock);

@@ -15,6 +15,7 @@
 
 #include "base/base.h"
 #include "base/digest.h"
+#include "base/error.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -47,10 +48,42 @@ struct zc_cluster_node {
 
 struct zc_cluster;
 
+/* A cluster of this node and those that gossip tells of. */
+struct zc_cluster_config {
+    const char *name;      /* of this node; 1 to 63 printable characters without blanks */
+    const char *id_file;   /* keeps this node's id */
+    uint8_t peer_protocol; /* version of what peers say to each other: others' nodes are not ours */
+    uint64_t capacity;     /* bytes that the cache may hold: the weight */
+    /* Bytes in the cache. On the cluster's own thread. */
+    uint64_t (*used)(void *user);
+    /* Another ring than before: the cache may want to know whose copies are spare. On the cluster's
+       own thread, at most once a second; may take a while. May be NULL. */
+    void (*changed)(void *user);
+    void *user;
+};
+
+/* Of this node alone, which owns everything until zc_cluster_start. Reads or makes the id file. */
+int zc_cluster_new(const struct zc_cluster_config *cfg, struct zc_cluster **out,
+                   struct zc_error *err);
+
+struct zc_cluster_gossip {
+    struct zc_member_config *member; /* where to listen, seeds, keys; see member/member.h */
+    uint16_t peer_port;              /* where this node's peer server listens */
+    const uint8_t *spki;             /* ZC_NODE_SPKI bytes, or NULL */
+};
+
+/* Starts to gossip, with a thread of its own. Waits a second or two for an answer from others, but
+   is no failure without one. -errno with words when it cannot listen. */
+int zc_cluster_start(struct zc_cluster *c, const struct zc_cluster_gossip *g, struct zc_error *err);
+/* Announces that this node owns nothing any more: the first step of leaving. Does not wait; it goes
+   on to be seen by others. False when there is nobody to take anything over. */
+bool zc_cluster_drain(struct zc_cluster *c);
+
 /* A cluster that never changes, of the nodes given (n > 0, distinct ids; index is set here, in
    their order). -EINVAL, -ENOMEM. */
 int zc_cluster_new_static(const struct zc_cluster_node *nodes, unsigned n, struct zc_cluster **out);
-/* Nobody may be in a call any more. */
+/* Tells the others that this node leaves, for two seconds at most. Nobody may be in a call any
+ * more. */
 void zc_cluster_free(struct zc_cluster *c);
 
 /* The key of the piece of an object in which `off` lies. object: zc_objid_of's digest, which is the

@@ -8,12 +8,15 @@
 
 #include <pthread.h>
 
+struct cluster_live;
+
 struct zc_cluster {
     pthread_mutex_t lock; /* guards what follows, for as long as a pointer is taken or put */
     struct cluster_view *view;
     struct zc_cluster_member *members;
     unsigned n_members;
     unsigned index_end;
+    struct cluster_live *live; /* NULL: it never changes */
 };
 
 /* Without a view yet. NULL when memory is short. */
