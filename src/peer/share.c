@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The client half: a backend that asks the owner before it asks the store.
+ *
+ * A get is cut where the owner may change (ZC_CLUSTER_GROUP; fetch is told to do so itself). For
+ * each part the nodes are taken in the order of the ring: the owner, and when it is late, breaks,
+ * or has nothing, those after it, who would own the part without it. The first that is this node
+ * itself means that this one fetches the part, and so does the end of the list. What was passed on
+ * stays passed on: whoever comes next goes on behind it.
+ *
+ * A part that this node fetches as its owner may still lie with the one that owned it before, when
+ * this node has only just joined: that one is asked for what it holds, as long as asking is worth
+ * it.
+ *
+ * Threads: all that a get does with nodes happens on one loop of the peers' network, so that its
+ * state needs no lock; while the store is asked nothing else goes on, and its callbacks have the
+ * state to themselves. A cancel comes by that loop, too.
+ */
+#include "peer/peer_priv.h"
+
+#include "cache/cache.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SHARE_RANKS 3
+#define SHARE_FORMERS 2
+#define SHARE_REFERS_MAX 8 /* referrals of one part in a row */
+#define SHARE_FORMER_LOW 0.02
+#define SHARE_FORMER_SAMPLE 32
+
+struct share {
+    struct zc_backend be;
+    struct zc_backend *inner;
+    struct zc_peer *p;
+    char *identity;
+    pthread_mutex_t lock; /* requests' priv, former */
+    double former_rate;   /* of asking a former owner: how often it had the bytes */
+    uint64_t former_ring; /* the ring that it is about */
+    unsigned former_skipped;
+    atomic_uint lane;
+    _Atomic uint64_t random;
+};
+
+struct share_op {
+    struct share *s;
+    struct zc_get_req *outer;
+    atomic_uint refs; /* one until the end, one for each timer and cancel under way */
+    unsigned loop;
+    struct zc_digest object;
+    uint64_t size;
+    uint64_t got; /* bytes that the caller has had */
+
+    /* the present part */
+    uint64_t part_off, part_end;
+    struct zc_cluster_node nodes[SHARE_RANKS];
+    unsigned n, next; /* the next one to be asked */
+    bool former;      /* nodes are former owners: to be asked for what they hold */
+    bool asked_former;
+    bool direct; /* no more referrals */
+    unsigned refers;
+    struct zc_cluster_node refer[PEER_REFERS];
+    unsigned n_refer, next_refer;
+
+    struct peer_attempt *tries[2];
+    struct peer_attempt *winner;
+    unsigned turn; /* timers of an earlier turn have nothing to say */
+    bool hedged, gave_up, relayed;
+    unsigned asked, hedged_to; /* which of nodes */
+    bool won, referred;        /* what came of the turn */
+    int won_err;
+    unsigned won_by;
+    _Atomic bool at_store, finished;
+    int theirs; /* what the caller's data() returned */
+    struct zc_get_req in;
+};
+
+static struct share *share_of(struct zc_backend *be)
+{
+    return zc_container_of(be, struct share, be);
+}
+
+static void op_go(struct share_op *op);
+
+static bool op_cancelled(const struct share_op *op)
+{
+    return atomic_load(&op->outer->base.cancelled);
+}
+
+static void op_unref(struct share_op *op)
+{
+    if (atomic_fetch_sub(&op->refs, 1) == 1)
+        free(op);
+}
+
+static uint64_t share_random(struct share *s)
+{
+    uint64_t x = atomic_fetch_add_explicit(&s->random, 0x9e3779b97f4a7c15, memory_order_relaxed);
+    return zc_hash64(x, &x, sizeof(x));
+}
+
+static void op_finish(struct share_op *op, int err)
+{
+    struct zc_get_req *outer = op->outer;
+    assert(!op->tries[0] && !op->tries[1]);
+    op->finished = true;
+    if (op->theirs < 0)
+        err = op->theirs;
+    pthread_mutex_lock(&op->s->lock);
+    outer->base.priv[op->s->be.layer] = NULL;
+    pthread_mutex_unlock(&op->s->lock);
+    outer->done(outer, err);
+    op_unref(op);
+}
+
+/* ------------------------------------------------------------------ the loop */
+
+static void op_posted(void *arg, bool net_ends)
+{
+    struct share_op *op = arg;
+    if (net_ends)
+        op_finish(op, -ESHUTDOWN);
+    else
+        op_go(op);
+}
+
+/* Goes on on the op's loop. */
+static void op_post(struct share_op *op, int64_t delay_ns)
+{
+    int r = zc_net_timer(op->s->p->net, op->loop, delay_ns, op_posted, op);
+    if (r < 0)
+        op_finish(op, r);
+}
+
+struct share_timer {
+    struct share_op *op;
+    unsigned turn;
+    void (*fn)(struct share_op *op);
+};
+
+static void op_timer_fired(void *arg, bool net_ends)
+{
+    struct share_timer *t = arg;
+    if (!net_ends && !t->op->finished && t->turn == t->op->turn)
+        t->fn(t->op);
+    op_unref(t->op);
+    free(t);
+}
+
+/* Without memory for it there is no timer: the network's own limits remain. */
+static void op_timer(struct share_op *op, int64_t delay_ns, void (*fn)(struct share_op *op))
+{
+    struct share_timer *t = malloc(sizeof(*t));
+    if (!t)
+        return;
+    *t = (struct share_timer){.op = op, .turn = op->turn, .fn = fn};
+    atomic_fetch_add(&op->refs, 1);
+    if (zc_net_timer(op->s->p->net, op->loop, delay_ns, op_timer_fired, t) < 0) {
+        op_unref(op);
+        free(t);
+    }
+}
+
+/* ------------------------------------------------------------------ the store */
+
+static int op_store_data(struct zc_get_req *in, const void *p, size_t n)
+{
+    struct share_op *op = in->base.user;
+    op->got += n;
+    return op->theirs = op->outer->data(op->outer, p, n);
+}
+
+static void op_store_done(struct zc_get_req *in, int err)
+{
+    struct share_op *op = in->base.user;
+    op->at_store = false;
+    if (err < 0 || op->got == op->outer->len) {
+        if (err < 0)
+            op->outer->base.err = in->base.err;
+        op_finish(op, err);
+        return;
+    }
+    op_post(op, 0);
+}
+
+/* What the store says ends it: it is the truth. */
+static void op_store(struct share_op *op)
+{
+    struct zc_get_req *outer = op->outer;
+    atomic_store(&outer->abroad, false);
+    op->in = (struct zc_get_req){
+        .base = {.prio = outer->base.prio, .deadline_ns = outer->base.deadline_ns, .user = op},
+        .path = outer->path,
+        .version = outer->version,
+        .off = outer->off + op->got,
+        .len = op->part_end - outer->off - op->got,
+        .lane = outer->lane,
+        .data = op_store_data,
+        .done = op_store_done,
+    };
+    op->at_store = true;
+    if (op_cancelled(op))
+        atomic_store(&op->in.base.cancelled, true);
+    zc_backend_get(op->s->inner, &op->in);
+}
+
+/* ------------------------------------------------------------------ nodes */
+
+static void op_ask(struct share_op *op);
+
+static bool op_speaks(struct peer_attempt *a)
+{
+    struct share_op *op = a->user;
+    if (op_cancelled(op) || op->winner || op->gave_up)
+        return false;
+    op->winner = a;
+    op->turn++; /* the timers have nothing to do any more */
+    for (unsigned i = 0; i < 2; i++) {
+        if (op->tries[i] && op->tries[i] != a) {
+            if (i == 0) {
+                peer_count(&op->s->p->late, 1);
+                peer_health_late(&op->s->p->health, op->tries[i]->node.index, zc_now_ns());
+            }
+            peer_attempt_cancel(op->tries[i]);
+        }
+    }
+    return true;
+}
+
+static int op_bytes(struct peer_attempt *a, const void *p, size_t n)
+{
+    struct share_op *op = a->user;
+    if (op_cancelled(op))
+        return -ECANCELED;
+    op->got += n;
+    return op->theirs = op->outer->data(op->outer, p, n);
+}
+
+/* What was found out about asking former owners. */
+static void share_former_learn(struct share *s, bool had)
+{
+    pthread_mutex_lock(&s->lock);
+    s->former_rate += ((had ? 1.0 : 0.0) - s->former_rate) / 64;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void op_referred(struct share_op *op, const struct peer_attempt *a)
+{
+    op->n_refer = op->next_refer = 0;
+    for (unsigned i = 0; i < a->answer.n_refers; i++) {
+        struct zc_cluster_node n;
+        if (zc_cluster_find(op->s->p->cfg.cluster, a->answer.refers[i], &n) && !n.is_self)
+            op->refer[op->n_refer++] = n;
+    }
+    if (++op->refers >= SHARE_REFERS_MAX || op->n_refer == 0)
+        op->direct = true;
+}
+
+/* Nobody is being asked any more. */
+static void op_turn_ends(struct share_op *op)
+{
+    bool won = op->won, referred = op->referred;
+    op->won = op->referred = false;
+    op->turn++;
+    if (op_cancelled(op) || op->theirs < 0) {
+        op_finish(op, op->theirs < 0 ? op->theirs : -ECANCELED);
+        return;
+    }
+    if (won && op->won_err == 0) {
+        /* It may have given less than it was asked for: it is asked on. */
+        if (!op->relayed)
+            op->next = op->won_by;
+        op->n_refer = op->next_refer = 0;
+        op_go(op);
+        return;
+    }
+    if (referred && !op->relayed)
+        op->next = op->asked; /* once more, when those that it named cannot help */
+    else if (op->relayed && op->next_refer >= op->n_refer)
+        op->direct = true;
+    op_ask(op);
+}
+
+static void op_done(struct peer_attempt *a, int err)
+{
+    struct share_op *op = a->user;
+    unsigned i = op->tries[0] == a ? 0 : 1;
+    bool won = op->winner == a;
+    op->tries[i] = NULL;
+    if (won) {
+        op->winner = NULL;
+        op->won = true;
+        op->won_err = err;
+        op->won_by = i == 0 ? op->asked : op->hedged_to;
+    } else if (err == -EXDEV && !op->winner && !op->won) {
+        op->referred = op->gave_up = true;
+        op_referred(op, a);
+        if (op->tries[1 - i])
+            peer_attempt_cancel(op->tries[1 - i]);
+    }
+    if (op->former && (won || err == -ENOENT)) {
+        share_former_learn(op->s, won);
+        peer_count(&op->s->p->former, won);
+    }
+    if (!op->tries[0] && !op->tries[1])
+        op_turn_ends(op);
+}
+
+static const struct peer_attempt_ops op_attempt = {
+    .speaks = op_speaks, .bytes = op_bytes, .done = op_done};
+
+static int op_start(struct share_op *op, unsigned which, const struct zc_cluster_node *to,
+                    enum zc_reach reach)
+{
+    struct share *s = op->s;
+    struct zc_get_req *outer = op->outer;
+    struct peer_request *r = calloc(1, sizeof(*r));
+    if (!r)
+        return -ENOMEM;
+    *r = (struct peer_request){.size = op->size,
+                               .off = outer->off + op->got,
+                               .len = op->part_end - outer->off - op->got,
+                               .reach = reach,
+                               .direct = op->direct,
+                               .exact = outer->exact,
+                               .prio = outer->base.prio,
+                               .has_node = true};
+    memcpy(r->node, s->p->self, sizeof(r->node));
+    int e = strlen(s->identity) < sizeof(r->source) && strlen(outer->path) < sizeof(r->path)
+                ? 0
+                : -ENAMETOOLONG;
+    if (e == 0) {
+        strcpy(r->source, s->identity);
+        strcpy(r->path, outer->path);
+        snprintf(r->version, sizeof(r->version), "%s", outer->version);
+        e = peer_attempt_start(s->p, to, r, op->object, op->loop, &op_attempt, op,
+                               &op->tries[which]);
+    }
+    if (e < 0)
+        op->tries[which] = NULL;
+    free(r);
+    return e;
+}
+
+/* No first word in a second, of one or two: both are given up. */
+static void op_give_up(struct share_op *op)
+{
+    if (op->winner)
+        return;
+    op->gave_up = true;
+    for (unsigned i = 0; i < 2; i++) {
+        if (op->tries[i]) {
+            peer_count(&op->s->p->late, 1);
+            peer_health_late(&op->s->p->health, op->tries[i]->node.index, zc_now_ns());
+            peer_attempt_cancel(op->tries[i]);
+        }
+    }
+}
+
+static bool op_may(struct share_op *op, const struct zc_cluster_node *n)
+{
+    return peer_health_may(&op->s->p->health, n->index, zc_now_ns());
+}
+
+/* The first is late: the next one is asked, too. */
+static void op_hedge(struct share_op *op)
+{
+    struct zc_peer *p = op->s->p;
+    if (op->winner || op->hedged || op->gave_up || !op->tries[0])
+        return;
+    while (op->next < op->n && !op->nodes[op->next].is_self && !op_may(op, &op->nodes[op->next]))
+        op->next++;
+    if (op->next >= op->n || !peer_health_hedge(&p->health))
+        return;
+    op->hedged = true;
+    peer_count(&p->hedges, 1);
+    if (op->nodes[op->next].is_self) {
+        op_give_up(op); /* this node is the next one */
+        return;
+    }
+    op->hedged_to = op->next;
+    if (op_start(op, 1, &op->nodes[op->next], ZC_REACH_STORE) == 0)
+        op->next++;
+}
+
+/* Nobody gave it. */
+static void op_direct(struct share_op *op)
+{
+    struct zc_peer *p = op->s->p;
+    peer_count(&p->direct, 1);
+    op_store(op);
+}
+
+static void op_direct_fired(struct share_op *op)
+{
+    op->turn++;
+    if (op_cancelled(op))
+        op_finish(op, -ECANCELED);
+    else
+        op_direct(op);
+}
+
+static void op_alone(struct share_op *op)
+{
+    int64_t wait = peer_health_direct_ns(&op->s->p->health, share_random(op->s));
+    op->next = op->n;
+    if (wait == 0) {
+        op_direct(op);
+        return;
+    }
+    unsigned before = atomic_load(&op->refs);
+    op_timer(op, wait, op_direct_fired);
+    if (atomic_load(&op->refs) == before)
+        op_direct(op); /* no timer was to be had */
+}
+
+static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, enum zc_reach reach,
+                       bool relayed)
+{
+    op->hedged = op->gave_up = false;
+    op->relayed = relayed;
+    if (reach != ZC_REACH_HELD)
+        atomic_store(&op->outer->abroad, true);
+    if (op_start(op, 0, to, reach) < 0)
+        return false;
+    op->turn++;
+    if (reach == ZC_REACH_STORE)
+        op_timer(op, peer_health_hedge_ns(&op->s->p->health, to->index), op_hedge);
+    op_timer(op, reach == ZC_REACH_HELD ? PEER_HEDGE_MAX_NS : PEER_STATUS_NS, op_give_up);
+    return true;
+}
+
+/* The next of those that can be asked, or the store. On the loop, with nobody being asked. */
+static void op_ask(struct share_op *op)
+{
+    if (op_cancelled(op)) {
+        op_finish(op, -ECANCELED);
+        return;
+    }
+    while (op->next_refer < op->n_refer) {
+        const struct zc_cluster_node *n = &op->refer[op->next_refer++];
+        if (op_may(op, n) && op_ask_one(op, n, ZC_REACH_COMING, true))
+            return;
+    }
+    while (op->next < op->n) {
+        const struct zc_cluster_node *n = &op->nodes[op->next];
+        op->asked = op->next++;
+        if (n->is_self) {
+            op->next = op->n;
+            op_store(op);
+            return;
+        }
+        if (op_may(op, n) && op_ask_one(op, n, op->former ? ZC_REACH_HELD : ZC_REACH_STORE, false))
+            return;
+    }
+    if (op->former)
+        op_store(op);
+    else
+        op_alone(op);
+}
+
+/* ------------------------------------------------------------------ parts */
+
+/* Is it worth asking a former owner? Always after the ring has changed; when they seldom have
+   anything, now and then. */
+static bool share_former_pays(struct share *s)
+{
+    uint64_t ring = zc_cluster_digest(s->p->cfg.cluster);
+    pthread_mutex_lock(&s->lock);
+    if (ring != s->former_ring) {
+        s->former_ring = ring;
+        s->former_rate = 1;
+    }
+    bool pays = s->former_rate > SHARE_FORMER_LOW || ++s->former_skipped >= SHARE_FORMER_SAMPLE;
+    if (pays)
+        s->former_skipped = 0;
+    pthread_mutex_unlock(&s->lock);
+    return pays;
+}
+
+static void op_part(struct share_op *op)
+{
+    struct zc_cluster *c = op->s->p->cfg.cluster;
+    uint64_t at = op->outer->off + op->got, end = op->outer->off + op->outer->len;
+    uint64_t key = zc_cluster_key(op->object, at);
+    op->part_off = at;
+    op->part_end = ZC_MIN((at / ZC_CLUSTER_GROUP + 1) * ZC_CLUSTER_GROUP, end);
+    op->next = op->n_refer = op->next_refer = op->refers = 0;
+    op->direct = op->former = false;
+    op->n = op->outer->owner ? 0 : zc_cluster_rank(c, key, op->nodes, SHARE_RANKS);
+    if (op->n > 0 && !op->nodes[0].is_self) {
+        peer_health_earn(&op->s->p->health);
+        return;
+    }
+    op->former = true;
+    op->n = share_former_pays(op->s) ? zc_cluster_former(c, key, op->nodes, SHARE_FORMERS) : 0;
+}
+
+/* On the loop, nobody is being asked, and the caller wants more. */
+static void op_go(struct share_op *op)
+{
+    if (op_cancelled(op)) {
+        op_finish(op, -ECANCELED);
+        return;
+    }
+    if (op->got == op->outer->len) {
+        op_finish(op, 0);
+        return;
+    }
+    if (op->part_end <= op->outer->off + op->got)
+        op_part(op);
+    op_ask(op);
+}
+
+/* ------------------------------------------------------------------ the backend */
+
+static void share_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    struct share *s = share_of(be);
+    if (zc_cluster_count(s->p->cfg.cluster) < 2) {
+        zc_backend_get(s->inner, req);
+        return;
+    }
+    struct share_op *op = calloc(1, sizeof(*op));
+    if (!op) {
+        req->done(req, -ENOMEM);
+        return;
+    }
+    op->s = s;
+    op->outer = req;
+    op->refs = 1;
+    op->loop = atomic_fetch_add_explicit(&s->lane, 1, memory_order_relaxed);
+    op->size = req->size;
+    op->object = zc_objid_of(s->identity, req->path, req->version, op->size).id;
+    pthread_mutex_lock(&s->lock);
+    req->base.priv[be->layer] = op;
+    pthread_mutex_unlock(&s->lock);
+    op_post(op, 0);
+}
+
+static void op_cancel_posted(void *arg, bool net_ends)
+{
+    struct share_op *op = arg;
+    if (!op->finished) {
+        if (op->at_store)
+            zc_backend_cancel(op->s->inner, &op->in.base);
+        for (unsigned i = 0; i < 2; i++) {
+            if (op->tries[i])
+                peer_attempt_cancel(op->tries[i]);
+        }
+    }
+    op_unref(op);
+}
+
+static void share_cancel(struct zc_backend *be, struct zc_req *req)
+{
+    struct share *s = share_of(be);
+    pthread_mutex_lock(&s->lock);
+    struct share_op *op = req->priv[be->layer];
+    if (op)
+        atomic_fetch_add(&op->refs, 1);
+    pthread_mutex_unlock(&s->lock);
+    if (!op)
+        zc_backend_cancel(s->inner, req);
+    else if (zc_net_timer(s->p->net, op->loop, 0, op_cancel_posted, op) < 0)
+        op_unref(op);
+}
+
+static int share_probe(struct zc_backend *be, struct zc_error *err)
+{
+    return zc_backend_probe(share_of(be)->inner, err);
+}
+
+static void share_list(struct zc_backend *be, struct zc_list_req *req)
+{
+    zc_backend_list(share_of(be)->inner, req);
+}
+
+static void share_stat(struct zc_backend *be, struct zc_stat_req *req)
+{
+    zc_backend_stat(share_of(be)->inner, req);
+}
+
+static void share_free(struct zc_backend *be)
+{
+    struct share *s = share_of(be);
+    zc_backend_free(s->inner);
+    pthread_mutex_destroy(&s->lock);
+    free(s->identity);
+    free(s);
+}
+
+static const struct zc_backend_ops share_ops = {
+    .name = "peer",
+    .probe = share_probe,
+    .list = share_list,
+    .stat = share_stat,
+    .get = share_get,
+    .cancel = share_cancel,
+    .free = share_free,
+};
+
+int zc_peer_share(struct zc_peer *p, struct zc_backend *inner, const char *identity,
+                  struct zc_backend **out)
+{
+    struct share *s = calloc(1, sizeof(*s));
+    if (s)
+        s->identity = strdup(identity);
+    if (!s || !s->identity) {
+        free(s);
+        return -ENOMEM;
+    }
+    assert(inner->layer + 1 < ZC_LAYERS);
+    s->be = *inner;
+    s->be.ops = &share_ops;
+    s->be.layer = inner->layer + 1;
+    s->be.cut = ZC_CLUSTER_GROUP;
+    s->inner = inner;
+    s->p = p;
+    s->random = (uint64_t)zc_wall_ns() ^ (uint64_t)(uintptr_t)s;
+    s->former_rate = 1;
+    pthread_mutex_init(&s->lock, NULL);
+    *out = &s->be;
+    return 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who may speak to peers: certificates, given as files or made from the cluster's key.
+ *
+ * From a key: every node makes the same certificate authority (a P-256 key drawn from the cluster's
+ * key by HKDF-SHA256, RFC 5869), and signs with it a certificate for a key of its own, which lives
+ * as long as the process. So one secret does for gossip and for data, and whoever does not have it
+ * has no certificate. Several keys (while they are changed): the authorities of all are trusted,
+ * the first one signs.
+ *
+ * Threads: any.
+ */
+#ifndef ZC_PEER_TLS_H
+#define ZC_PEER_TLS_H
+
+#include "base/base.h"
+#include "base/error.h"
+
+#define ZC_PEER_SPKI 32
+
+struct zc_peer_tls {
+    char *cert, *key, *ca;      /* PEM, NUL-terminated; ca may hold several */
+    uint8_t spki[ZC_PEER_SPKI]; /* SHA-256 of the certificate's public key (SubjectPublicKeyInfo) */
+};
+
+/* Reads files and checks that they fit together, words name the one at fault. Freed by
+   zc_peer_tls_free. */
+int zc_peer_tls_load(const char *cert, const char *key, const char *ca, struct zc_peer_tls *out,
+                     struct zc_error *err);
+/* keys: n cluster keys, the first of which signs. id: what the certificate names. */
+struct zc_peer_key {
+    const uint8_t *p;
+    size_t n;
+};
+int zc_peer_tls_derive(const struct zc_peer_key *keys, unsigned n, const uint8_t id[16],
+                       struct zc_peer_tls *out, struct zc_error *err);
+/* Is this certificate (DER) signed by one of the authorities, and in its time? 0 or -EACCES. */
+int zc_peer_tls_trusts(const struct zc_peer_tls *t, const void *der, size_t n);
+void zc_peer_tls_free(struct zc_peer_tls *t);
+
+#endif
