@@ -13,6 +13,13 @@
 /* GET: one JSON object, the same as `zcache status --json MOUNTPOINT` prints. */
 #define ZCACHE_CONTROL_STATUS "/v1/status"
 
+/* GET: one JSON object, the same as `zcache status --cluster --json MOUNTPOINT` prints; it asks all
+   nodes. POST {"paths": [...]}: with what is below these paths, and how much of it is cached. */
+#define ZCACHE_CONTROL_CLUSTER "/v1/cluster"
+
+/* "cluster": true in the next two does it on all nodes of the cluster: warming is shared out among
+   them. */
+
 /* POST {"paths": [...], "parallel": N}: a JSON object a line for each step of progress, the last
    one with "finished": true. Hanging up cancels the job. */
 #define ZCACHE_CONTROL_WARM "/v1/warm"

@@ -26,10 +26,10 @@ const struct zc_command zc_commands[] = {
      "cached already "
      "is not fetched again. Ctrl-C ends it; what was fetched stays.",
      &zc_warm_table, zc_cmd_warm},
-    {"free", "PATH...", "drop files from the cache",
+    {"free", "[OPTIONS] PATH...", "drop files from the cache",
      "The data stays in the source. Files that are open are left alone.", &zc_free_table,
      zc_cmd_free},
-    {"status", "[--json] [MOUNTPOINT]", "show what a mount does and has done",
+    {"status", "[OPTIONS] [MOUNTPOINT]", "show what a mount does and has done",
      "Without MOUNTPOINT: all mounts of zcache.", &zc_status_table, zc_cmd_status},
     {"source", "add|remove|list ... MOUNTPOINT ...", "change what sources a mount shows",
      "'source add [OPTIONS] MOUNTPOINT /PATH=SOURCE' shows another source at a path of a running "

@@ -148,7 +148,7 @@ static int doctor_check(struct zc_mount_opts *o, const struct zc_opt_args *args,
         if (zc_opt_given(zc_doctor_table, args, zc_source_table.opts[i].name))
             given |= UINT64_C(1) << i;
     int r = zc_source_opts_finish(o, given, src, err);
-    return r < 0 ? r : zc_mount_opts_finish(o, geteuid(), err);
+    return r < 0 ? r : zc_mount_opts_finish(o, 0, geteuid(), err);
 }
 
 static int doctor_run(const struct zc_mount_opts *o, bool json, const struct zc_source *src,

@@ -10,7 +10,15 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct zc_opt_table zc_free_table = {NULL, 0};
+struct free_opts {
+    bool cluster;
+};
+
+static const struct zc_opt free_rows[] = {
+    {"cluster", 0, ZC_OPT_FLAG, offsetof(struct free_opts, cluster), NULL,
+     "On all nodes of the cluster."},
+};
+const struct zc_opt_table zc_free_table = {free_rows, ZC_ARRAY_SIZE(free_rows)};
 
 static uint64_t free_number(const json_t *v, const char *name)
 {
@@ -45,10 +53,11 @@ static int free_run(struct zc_paths *p, struct zc_error *err)
 
 int zc_cmd_free(int argc, char **argv)
 {
+    struct free_opts o = {0};
     struct zc_opt_args args = {0};
     struct zc_error err = {0};
     int status = ZC_EXIT_OK, r = 0;
-    if (zc_opt_parse(zc_free_table, false, argc, argv, NULL, &args, &err) < 0) {
+    if (zc_opt_parse(zc_free_table, false, argc, argv, &o, &args, &err) < 0) {
         status = zc_cli_usage("free", &err);
     } else if (args.help) {
         status = zc_cli_help("free");
@@ -57,7 +66,7 @@ int zc_cmd_free(int argc, char **argv)
         status = zc_cli_usage("free", &err);
     } else {
         struct zc_paths p = {0};
-        r = zc_paths_init(&p, 0, &err);
+        r = zc_paths_init(&p, 0, o.cluster, &err);
         for (size_t i = 0; i < args.n_pos && r == 0; i++)
             r = zc_paths_add(&p, args.pos[i], &err);
         if (r == 0)

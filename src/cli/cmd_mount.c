@@ -77,6 +77,33 @@ static int mount_allow_other(struct zc_error *err)
                                   "line user_allow_other");
 }
 
+/* The daemon works from another folder. */
+static int mount_cluster_files(struct mount_job *j, struct zc_error *err)
+{
+    struct zc_mount_opts *o = &j->plan.o;
+    const struct {
+        const char *name, **file;
+    } files[] = {{"cluster-key", &o->cluster_key},
+                 {"tls-cert", &o->tls_cert},
+                 {"tls-key", &o->tls_key},
+                 {"tls-ca", &o->tls_ca}};
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(files); i++) {
+        char *path;
+        if (!*files[i].file)
+            continue;
+        if (access(*files[i].file, R_OK) < 0)
+            return zc_error_set(err, -errno, "cannot read --%s '%.300s': %s", files[i].name,
+                                *files[i].file, strerror(errno));
+        int r = zc_place_absolute(*files[i].file, &path, err);
+        if (r < 0)
+            return r;
+        *files[i].file = zc_opt_own(&j->plan.args, path);
+        if (!*files[i].file)
+            return zc_error_set(err, -ENOMEM, "no memory");
+    }
+    return 0;
+}
+
 /* What can fail although the call was understood. */
 static int mount_prepare(struct mount_job *j, const char *point, struct zc_error *err)
 {
@@ -95,6 +122,7 @@ static int mount_prepare(struct mount_job *j, const char *point, struct zc_error
         return r;
     if (o->log_directory && (r = mount_log_file(j, err)) < 0)
         return r;
+    r = mount_cluster_files(j, err);
     for (size_t i = 0; i < j->plan.n && r == 0; i++) {
         struct zc_plan_source *s = j->plan.s[i];
         r = zc_plan_source_resolve(s, err); /* the daemon works from another folder */

@@ -2,6 +2,7 @@
 /* `zcache status`: what the daemon tells, as it is or laid out for a person. */
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/cmd_status.h"
 #include "cli/progress.h"
 #include "cli/target.h"
 
@@ -13,12 +14,17 @@
 #include <string.h>
 
 struct status_opts {
-    bool json;
+    bool json, cluster, cached;
 };
 
 static const struct zc_opt status_rows[] = {
     {"json", 0, ZC_OPT_FLAG, offsetof(struct status_opts, json), NULL,
      "Print one JSON object (without MOUNTPOINT: a list of them)."},
+    {"cluster", 0, ZC_OPT_FLAG, offsetof(struct status_opts, cluster), NULL,
+     "Ask all nodes of the cluster that the mount belongs to."},
+    {"cached", 0, ZC_OPT_FLAG, offsetof(struct status_opts, cached), NULL,
+     "With --cluster: tell how much of what is below MOUNTPOINT, or a path in it, is cached. Lists "
+     "all of it."},
 };
 const struct zc_opt_table zc_status_table = {status_rows, ZC_ARRAY_SIZE(status_rows)};
 
@@ -125,6 +131,11 @@ static void status_print(const json_t *v)
     printf(ROW "%s\n", "passthrough", text(v, "passthrough"));
     printf(ROW "%s\n", "io_uring", text(v, "io_uring"));
     status_cache_rows(v);
+    const json_t *cluster = json_object_get(v, "cluster");
+    if (cluster)
+        printf(ROW "%d nodes; this one, %s, owns %.1f%%\n", "cluster",
+               (int)json_integer_value(json_object_get(cluster, "nodes")), text(cluster, "node"),
+               json_number_value(json_object_get(cluster, "share_percent")));
     printf(ROW "%s, %s passed through; daemon answered %s reads, %s\n", "opens",
            COUNT(v, "fuse", "opens", a), COUNT(v, "fuse", "opens_passthrough", b),
            COUNT(v, "fuse", "reads", c), SIZE(v, "fuse", "read_bytes", d));
@@ -161,6 +172,39 @@ static void status_json(const json_t *v)
 {
     zc_autofree char *s = json_dumps(v, JSON_INDENT(2));
     puts(s ? s : "");
+}
+
+/* The part of the mount that is to be counted, as a request. Caller frees. */
+static char *status_cached_body(const char *rel, struct zc_error *err)
+{
+    json_t *v = json_pack("{s:[s]}", "paths", rel);
+    char *body = v ? json_dumps(v, JSON_COMPACT) : NULL;
+    json_decref(v);
+    if (!body)
+        zc_error_set(err, -EILSEQ, "'%.200s' is not UTF-8", rel);
+    return body;
+}
+
+static int status_cluster(const struct zc_mnts *mnts, const char *path, const struct status_opts *o)
+{
+    struct zc_error err = {0};
+    struct zc_target t = {0};
+    if (zc_target_find(mnts, path, &t, &err) < 0)
+        return zc_cli_fail(ZC_EXIT_FAIL, "%s", err.text);
+    zc_autofree char *rel = t.rel;
+    zc_autofree char *sock = zc_target_socket(mnts, t.mnt, &err);
+    zc_autofree char *body = o->cached && sock ? status_cached_body(rel, &err) : NULL;
+    json_t *v = sock && !o->cached == !body
+                    ? zc_client_json(sock, ZCACHE_CONTROL_CLUSTER, body, &err)
+                    : NULL;
+    if (!v)
+        return zc_cli_fail(ZC_EXIT_FAIL, "%s", err.text);
+    if (o->json)
+        status_json(v);
+    else
+        zc_status_cluster_print(v);
+    json_decref(v);
+    return ZC_EXIT_OK;
 }
 
 static int status_one(const struct zc_mnts *mnts, const char *path, bool json)
@@ -231,10 +275,18 @@ int zc_cmd_status(int argc, char **argv)
     } else if (args.n_pos > 1) {
         zc_error_set(&err, -EINVAL, "status takes one MOUNTPOINT");
         status = zc_cli_usage("status", &err);
+    } else if (o.cluster && args.n_pos == 0) {
+        zc_error_set(&err, -EINVAL, "status --cluster takes a MOUNTPOINT");
+        status = zc_cli_usage("status", &err);
+    } else if (o.cached && !o.cluster) {
+        zc_error_set(&err, -EINVAL, "--cached has no effect without --cluster");
+        status = zc_cli_usage("status", &err);
     } else {
         struct zc_mnts mnts = {0};
         if (zc_mnts_read(&mnts, &err) < 0)
             status = zc_cli_fail(ZC_EXIT_FAIL, "%s", err.text);
+        else if (o.cluster)
+            status = status_cluster(&mnts, args.pos[0], &o);
         else
             status =
                 args.n_pos ? status_one(&mnts, args.pos[0], o.json) : status_all(&mnts, o.json);

@@ -22,6 +22,7 @@
 struct warm_opts {
     uint64_t parallel;
     const char *list;
+    bool cluster;
 };
 
 static const struct zc_opt warm_rows[] = {
@@ -29,6 +30,8 @@ static const struct zc_opt warm_rows[] = {
      "Files fetched at the same time. Default: 64.", 1, ZC_CTL_PARALLEL_MAX},
     {"files-from", 'f', ZC_OPT_PATH, offsetof(struct warm_opts, list), "LIST",
      "Read paths from this file, one a line; - is the standard input."},
+    {"cluster", 0, ZC_OPT_FLAG, offsetof(struct warm_opts, cluster), NULL,
+     "On all nodes of the cluster: each fetches what it owns."},
 };
 const struct zc_opt_table zc_warm_table = {warm_rows, ZC_ARRAY_SIZE(warm_rows)};
 
@@ -216,7 +219,7 @@ static int warm_read_list(struct zc_paths *p, const char *name, struct zc_error 
 static int warm_collect(const struct warm_opts *o, const struct zc_opt_args *args,
                         struct zc_paths *p, struct zc_error *err)
 {
-    int r = zc_paths_init(p, (unsigned)o->parallel, err);
+    int r = zc_paths_init(p, (unsigned)o->parallel, o->cluster, err);
     for (size_t i = 0; i < args->n_pos && r == 0; i++)
         r = zc_paths_add(p, args->pos[i], err);
     if (r == 0 && o->list)

@@ -9,7 +9,7 @@
  * has to be async-signal-safe. Until the cache is opened there is nothing to undo, and a signal
  * ends the process at once, whatever the source keeps it waiting for.
  */
-#include "cli/daemon_int.h"
+#include "cli/daemon_cluster.h"
 
 #include "base/buf.h"
 #include "base/log.h"
@@ -20,8 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-
-#define DAEMON_SEED 0 /* of content hashes: a cluster will name its own */
 
 /* ------------------------------------------------------------------ the process */
 
@@ -40,9 +38,26 @@ static void daemon_process(void)
     }
 }
 
+/* Lets the other nodes take over what this one owned, while it still serves: until the time is up,
+   or another signal comes, which is also how the end of the mount shows itself here. */
+static void daemon_drain(struct zc_daemon *d, const sigset_t *set)
+{
+    int64_t end = zc_now_ns() + d->cfg->plan->o.drain_time;
+    if (!zc_daemon_cluster_drain(d))
+        return;
+    zc_info("cluster: draining for %.1f s", (double)d->cfg->plan->o.drain_time / 1e9);
+    for (;;) {
+        int64_t left = end - zc_now_ns();
+        struct timespec ts = {.tv_sec = left / ZC_NS_PER_S, .tv_nsec = left % ZC_NS_PER_S};
+        if (left <= 0 || sigtimedwait(set, NULL, &ts) > 0 || errno == EAGAIN)
+            return;
+    }
+}
+
 static void *daemon_signals(void *arg)
 {
     struct zc_daemon *d = arg;
+    bool drained = false;
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
@@ -56,12 +71,22 @@ static void *daemon_signals(void *arg)
         if (!ending && d->nothing_to_undo)
             _exit(1);
         d->stop = true;
+        bool serves = d->exit_fuse != NULL;
+        pthread_mutex_unlock(&d->lock);
+        if (ending)
+            return NULL;
+        zc_info("signal %d: ending", sig);
+        if (sig == SIGTERM && serves && !drained) {
+            drained = true;
+            daemon_drain(d, &set);
+        }
+        pthread_mutex_lock(&d->lock);
+        ending = d->ending;
         if (!ending && d->exit_fuse)
             zc_fuse_exit(d->exit_fuse);
         pthread_mutex_unlock(&d->lock);
         if (ending)
             return NULL;
-        zc_info("signal %d: ending", sig);
     }
 }
 
@@ -173,7 +198,7 @@ static int daemon_cache(struct zc_daemon *d, struct zc_error *err)
         .size = o->cache_size,
         .free_ratio = o->free_space_ratio,
         .chunk_size = o->chunk_size,
-        .seed = DAEMON_SEED,
+        .seed = ZC_DAEMON_SEED,
         .keep = o->keep_cache,
         .allow_tmpfs = o->allow_tmpfs,
     };
@@ -204,11 +229,14 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
     struct zc_fetch_config fetch = {
         .chunk_size = o->chunk_size,
         .memory = o->memory_target / 4,
-        .seed = DAEMON_SEED,
+        .seed = ZC_DAEMON_SEED,
     };
     int r = zc_fetch_new(&fetch, d->cache, &d->fetch);
     if (r < 0)
         return zc_error_set(err, r, "cannot start fetching: %s", strerror(-r));
+    r = zc_daemon_cluster_start(d, err);
+    if (r < 0)
+        return r;
     r = daemon_vfs(d, err);
     if (r < 0)
         return r;
@@ -232,7 +260,10 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
     zc_autofree char *path = zc_ctl_path(d->cfg->mountpoint);
     if (!path)
         return zc_error_set(err, -ENOMEM, "no memory");
-    return zc_ctl_new(path, &zc_daemon_ctl_ops, d, &d->ctl, err);
+    r = zc_ctl_new(path, &zc_daemon_ctl_ops, d, &d->ctl, err);
+    if (r == 0)
+        zc_daemon_cluster_ready(d);
+    return r;
 }
 
 static void daemon_teardown(struct zc_daemon *d)
@@ -243,12 +274,14 @@ static void daemon_teardown(struct zc_daemon *d)
     if (d->vfs)
         zc_vfs_shutdown(d->vfs); /* and fetch's */
     zc_ctl_free(d->ctl);
+    zc_daemon_cluster_stop(d);
     if (d->fuse)
         zc_fuse_free(d->fuse);
     if (d->vfs)
         zc_vfs_free(d->vfs);
     if (d->fetch)
         zc_fetch_free(d->fetch);
+    zc_daemon_cluster_free(d);
     if (d->cache)
         zc_cache_close(d->cache);
     struct zc_list *it;

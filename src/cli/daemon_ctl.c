@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the control socket asks of the daemon: figures, warm, free. All names of the JSON are set
    here; units are in the names (bytes, _s) where they are not counts. */
-#include "cli/daemon_int.h"
+#include "cli/clusteropts.h"
+#include "cli/daemon_cluster.h"
 #include "http/ctl_body.h"
 
 #include "backend/wrap.h"
@@ -52,13 +53,14 @@ static json_t *status_cache(struct zc_daemon *d)
 {
     struct zc_cache_stats s = {0};
     zc_cache_get_stats(d->cache, &s);
-    return json_pack("{s:o? s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:b s:b s:b}", "dir",
+    return json_pack("{s:o? s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:b s:b s:b}", "dir",
                      s.dir ? zc_ctl_text(s.dir) : NULL, "capacity_bytes", N(s.capacity),
-                     "used_bytes", N(s.used), "objects", N(s.objects), "complete", N(s.complete),
-                     "evictions", N(s.evictions), "evicted_bytes", N(s.evicted_bytes),
-                     "disk_errors", N(s.disk_errors), "checked_chunks", N(s.checked_chunks),
-                     "bad_chunks", N(s.bad_chunks), "duplicate_chunks", N(s.duplicates), "bypassed",
-                     s.bypassed, "rebuilt", s.rebuilt, "keep", d->cfg->plan->o.keep_cache);
+                     "used_bytes", N(s.used), "spare_bytes", N(s.spare_bytes), "objects",
+                     N(s.objects), "complete", N(s.complete), "evictions", N(s.evictions),
+                     "evicted_bytes", N(s.evicted_bytes), "disk_errors", N(s.disk_errors),
+                     "checked_chunks", N(s.checked_chunks), "bad_chunks", N(s.bad_chunks),
+                     "duplicate_chunks", N(s.duplicates), "bypassed", s.bypassed, "rebuilt",
+                     s.rebuilt, "keep", d->cfg->plan->o.keep_cache);
 }
 
 static json_t *status_fetch(struct zc_daemon *d)
@@ -149,6 +151,7 @@ static json_t *status_table(struct zc_opt_table t, const struct zc_mount_opts *o
 static json_t *status_options(struct zc_daemon *d)
 {
     static const char *const toggles[] = {[ZC_AUTO] = "auto", [ZC_ON] = "on", [ZC_OFF] = "off"};
+    static const char *const replicate[] = {"local", "owner-only"};
     static const char *const levels[] = {"error", "warn", "info", "debug"};
     const struct zc_plan *p = d->cfg->plan;
     json_t *all = status_table(zc_mount_table, &p->o);
@@ -160,6 +163,8 @@ static json_t *status_options(struct zc_daemon *d)
     json_object_set_new(all, "passthrough", json_string(toggles[p->o.passthrough]));
     json_object_set_new(all, "io-uring", json_string(toggles[p->o.io_uring]));
     json_object_set_new(all, "log-level", json_string(levels[p->o.log_level]));
+    if (zc_cluster_wanted(&p->o))
+        json_object_set_new(all, "replicate", json_string(replicate[p->o.replicate]));
     json_object_set_new(all, "cache-dir", zc_ctl_text(d->cfg->cache_dir));
     json_object_set_new(all, "read-only", json_true());
     return all;
@@ -234,30 +239,51 @@ static json_t *ctl_status(void *user)
     struct zc_daemon *d = user;
     struct zc_fuse_stats s = {0};
     zc_fuse_get_stats(d->fuse, &s);
-    return json_pack("{s:s s:i s:o s:o s:f s:b s:s s:s s:o s:o s:o s:{s:I s:I s:I s:I s:I s:I} s:o "
-                     "s:o s:o s:o s:o}", //
-                     "version", ZC_VERSION, "pid", (int)getpid(), "source", zc_ctl_text(d->name),
-                     "mountpoint", zc_ctl_text(d->cfg->mountpoint), "uptime_s",
-                     (double)(zc_now_ns() - d->started_ns) / 1e9, "read_only", 1, "passthrough",
-                     s.passthrough ? s.passthrough : "unknown", "io_uring",
-                     s.io_uring ? s.io_uring : "unknown", "cache", status_cache(d), "fetch",
-                     status_fetch(d), "vfs", status_vfs(d), "fuse", "opens", N(s.opens),
-                     "opens_passthrough", N(s.opens_passthrough), "opens_kept", N(s.opens_kept),
-                     "kept_files", N(s.kept), "reads", N(s.reads), "read_bytes", N(s.read_bytes),
-                     "backend", status_backend(d), "memory", status_memory(&d->cfg->plan->o), "cpu",
-                     status_cpu(), "options", status_options(d), "sources", status_sources(d));
+    return json_pack(
+        "{s:s s:i s:o s:o s:f s:b s:s s:s s:o s:o s:o s:{s:I s:I s:I s:I s:I s:I} s:o "
+        "s:o s:o s:o s:o s:o*}", //
+        "version", ZC_VERSION, "pid", (int)getpid(), "source", zc_ctl_text(d->name), "mountpoint",
+        zc_ctl_text(d->cfg->mountpoint), "uptime_s", (double)(zc_now_ns() - d->started_ns) / 1e9,
+        "read_only", 1, "passthrough", s.passthrough ? s.passthrough : "unknown", "io_uring",
+        s.io_uring ? s.io_uring : "unknown", "cache", status_cache(d), "fetch", status_fetch(d),
+        "vfs", status_vfs(d), "fuse", "opens", N(s.opens), "opens_passthrough",
+        N(s.opens_passthrough), "opens_kept", N(s.opens_kept), "kept_files", N(s.kept), "reads",
+        N(s.reads), "read_bytes", N(s.read_bytes), "backend", status_backend(d), "memory",
+        status_memory(&d->cfg->plan->o), "cpu", status_cpu(), "options", status_options(d),
+        "sources", status_sources(d), "cluster", zc_daemon_cluster_json(d));
 }
 
 /* ------------------------------------------------------------------ warm and free */
 
-static int ctl_warm_start(void *user, const char *const *paths, size_t n, unsigned parallel,
-                          void **job, struct zc_error *err)
+/* A job on this node, or on all. */
+struct ctl_warm {
+    struct zc_warm *own;
+    struct zc_cluster_warm *all;
+};
+
+static int ctl_warm_start(void *user, const struct zc_ctl_body *req, void **job,
+                          struct zc_error *err)
 {
     struct zc_daemon *d = user;
-    struct zc_warm *w;
-    int r = zc_warm_start(d->vfs, paths, n, parallel, NULL, &w);
-    if (r < 0)
+    struct zc_calls calls;
+    struct zc_warm_part part = {0};
+    struct ctl_warm *w = calloc(1, sizeof(*w));
+    if (!w)
+        return zc_error_set(err, -ENOMEM, "no memory");
+    if (req->cluster && !zc_daemon_calls(d, &calls)) {
+        free(w);
+        return zc_error_set(err, -EINVAL, "this mount is no node of a cluster (--join)");
+    }
+    if (req->cluster)
+        part = zc_daemon_part(d);
+    int r = zc_warm_start(d->vfs, req->paths, req->n, req->parallel, req->cluster ? &part : NULL,
+                          &w->own);
+    if (r == 0 && req->cluster)
+        r = zc_cluster_warm_start(&calls, w->own, req->paths, req->n, req->parallel, &w->all);
+    if (r < 0) {
+        free(w);
         return zc_error_set(err, r, "cannot start warming: %s", strerror(-r));
+    }
     *job = w;
     return 0;
 }
@@ -266,34 +292,42 @@ static int ctl_warm_start(void *user, const char *const *paths, size_t n, unsign
  * second. */
 static json_t *ctl_warm_poll(void *user, void *job, int timeout_ms)
 {
+    struct ctl_warm *w = job;
     struct zc_warm_stats s;
     int64_t end = zc_now_ns() + timeout_ms * ZC_NS_PER_MS;
+    if (w->all) {
+        zc_cluster_warm_poll(w->all, timeout_ms, &s);
+        return zc_warm_json(&s);
+    }
     for (;;) {
         int64_t left_ms = (end - zc_now_ns()) / ZC_NS_PER_MS;
-        zc_warm_poll(job, left_ms > 0 ? (int)left_ms : 0, &s);
+        zc_warm_poll(w->own, left_ms > 0 ? (int)left_ms : 0, &s);
         if (s.finished || left_ms <= 0)
             break;
         usleep((useconds_t)ZC_MIN(left_ms, (int64_t)20) * 1000);
     }
-    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:b s:b s:o}", "files_found", N(s.files_found),
-                     "bytes_found", N(s.bytes_found), "files_done", N(s.files_done), "bytes_done",
-                     N(s.bytes_done), "files_hit", N(s.files_hit), "bytes_hit", N(s.bytes_hit),
-                     "failed", N(s.failed), "listed", s.listed, "finished", s.finished, "error",
-                     zc_ctl_text(s.error));
+    return zc_warm_json(&s);
 }
 
 static void ctl_warm_end(void *user, void *job)
 {
-    zc_warm_end(job);
+    struct ctl_warm *w = job;
+    if (w->all)
+        zc_cluster_warm_end(w->all);
+    else
+        zc_warm_end(w->own);
+    free(w);
 }
 
-static json_t *ctl_free(void *user, const char *const *paths, size_t n, struct zc_error *err)
+static json_t *ctl_free(void *user, const struct zc_ctl_body *req, struct zc_error *err)
 {
     struct zc_daemon *d = user;
     struct zc_free_stats s = {0};
     if (err->code == 0)
         err->code = -EIO;
-    int r = zc_vfs_drop(d->vfs, paths, n, &s, err);
+    int r = zc_vfs_drop(d->vfs, req->paths, req->n, &s, err);
+    if (r == 0 && req->cluster)
+        r = zc_daemon_free_others(d, req, &s, err);
     if (r < 0) {
         if (!err->text[0])
             zc_error_set(err, r, "cannot free: %s", strerror(-r));
@@ -302,12 +336,18 @@ static json_t *ctl_free(void *user, const char *const *paths, size_t n, struct z
     return json_pack("{s:I s:I s:I}", "files", N(s.files), "bytes", N(s.bytes), "busy", N(s.busy));
 }
 
+static json_t *ctl_cluster(void *user, const struct zc_ctl_body *req, struct zc_error *err)
+{
+    return zc_daemon_cluster_all(user, req, err);
+}
+
 const struct zc_ctl_ops zc_daemon_ctl_ops = {
     .status = ctl_status,
     .warm_start = ctl_warm_start,
     .warm_poll = ctl_warm_poll,
     .warm_end = ctl_warm_end,
     .free_paths = ctl_free,
+    .cluster = ctl_cluster,
     .source_list = ctl_source_list,
     .source_add = ctl_source_add,
     .source_remove = ctl_source_remove,

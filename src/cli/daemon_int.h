@@ -3,22 +3,29 @@
 #ifndef ZC_CLI_DAEMON_INT_H
 #define ZC_CLI_DAEMON_INT_H
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "cli/daemon.h"
 #include "cli/place.h"
+#include "cluster/cluster.h"
 #include "http/ctl.h"
 #include "net/net.h"
+#include "peer/peer.h"
 #include "vfs/vfs.h"
 
 #include <pthread.h>
+
+/* Of content hashes: the same on all nodes, so that they may compare them. */
+#define ZC_DAEMON_SEED 0
 
 struct zc_daemon_source {
     struct zc_list link;               /* daemon->opening, then ->sources */
     const struct zc_plan_source *plan; /* the mount's, or own_plan */
     struct zc_plan_source *own_plan;   /* of one that was added to the running mount */
     struct zc_net *net;
-    struct zc_backend *be;
-    char *identity; /* of its data in the cache */
+    struct zc_backend *be;  /* with its retries */
+    struct zc_backend *top; /* what the file system is given: be, or what shares it with peers */
+    char *identity;         /* of its data in the cache */
     struct zc_vfs_source *vfs;
     int64_t since_ns;
     bool leaving; /* somebody removes it; under daemon->sources_lock */
@@ -39,6 +46,11 @@ struct zc_daemon {
     struct zc_fuse *fuse;
     struct zc_ctl *ctl;
     int64_t started_ns;
+
+    struct zc_cluster *cluster; /* NULL: no node of one */
+    struct zc_peer *peer;
+    bool answers;                   /* other nodes' questions; under lock */
+    struct zc_warm_jobs *warm_jobs; /* of other nodes */
 
     pthread_t signals; /* the thread that waits for them */
     bool has_signals;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A source of the daemon: store -> limit -> retry, on a network of its own.
+ * A source of the daemon: store -> limit -> retry, on a network of its own; on a node of a cluster
+ * -> peers, on theirs.
  *
  * Each source has its own event loops and connections, because those are what a store that has
  * frozen holds on to: the requests, connections and name look-ups of another one never queue behind
@@ -159,8 +160,8 @@ void zc_daemon_source_close(struct zc_daemon_source *s)
 {
     if (!s)
         return;
-    if (s->be)
-        zc_backend_free(s->be);
+    if (s->top || s->be)
+        zc_backend_free(s->top ? s->top : s->be);
     if (s->net)
         zc_net_free(s->net);
     free(s->identity);
@@ -171,9 +172,11 @@ void zc_daemon_source_close(struct zc_daemon_source *s)
 int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err)
 {
     const struct zc_mount_opts *o = &s->plan->o;
+    if (d->peer && zc_peer_share(d->peer, s->be, s->identity, &s->top) < 0)
+        return zc_error_set(err, -ENOMEM, "no memory");
     struct zc_vfs_source_config cfg = {
         .at = s->plan->at,
-        .be = s->be,
+        .be = s->top ? s->top : s->be,
         .identity = s->identity,
         .ttl_ns = o->metadata_ttl,
         .negative_ttl_ns = o->negative_metadata_ttl,

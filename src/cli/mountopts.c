@@ -4,6 +4,7 @@
  * ignored option is found out in production.
  */
 #include "cli/mountopts.h"
+#include "cli/clusteropts.h"
 
 #include "base/log.h"
 
@@ -128,6 +129,42 @@ static const struct zc_opt mount_rows[] = {
     {"keep-cache", 0, ZC_OPT_FLAG, AT(keep_cache), NULL,
      "Keep the cache when unmounting, and take over what an earlier mount of the source kept."},
     {"allow-tmpfs", 0, ZC_OPT_FLAG, AT(allow_tmpfs), NULL, "Let the cache lie in memory (tmpfs)."},
+    {"join", 0, ZC_OPT_STRING, AT(join), "HOST[:PORT],...",
+     "Share the cache with the nodes of a cluster: some of its nodes, or a name that has the "
+     "addresses of all. The port is 7946 unless given.",
+     .flags = ZC_OPT_CLUSTER},
+    {"bind", 0, ZC_OPT_STRING, AT(bind), "ADDRESS[:PORT]",
+     "Address to listen on for the other nodes; alone, it begins a cluster. Default: 0.0.0.0:7946.",
+     .flags = ZC_OPT_CLUSTER},
+    {"advertise", 0, ZC_OPT_STRING, AT(advertise), "ADDRESS[:PORT]",
+     "Address by which the others reach this node. Default: that of --bind, or of the interface "
+     "towards them.",
+     .flags = ZC_OPT_CLUSTER},
+    {"peer-port", 0, ZC_OPT_UINT, AT(peer_port), "PORT",
+     "Port for data between nodes (TCP). Default: the one after the port of --bind.", 1, 65535,
+     .flags = ZC_OPT_CLUSTER},
+    {"node-name", 0, ZC_OPT_STRING, AT(node_name), "NAME",
+     "Name of this node for people. Default: the host's name.", .flags = ZC_OPT_CLUSTER},
+    {"cluster-key", 0, ZC_OPT_PATH, AT(cluster_key), "FILE",
+     "Keys of the cluster, base64, one a line, the first one for what is sent. Required unless "
+     "--bind is a loopback address.",
+     .flags = ZC_OPT_CLUSTER},
+    {"tls-cert", 0, ZC_OPT_PATH, AT(tls_cert), "FILE",
+     "This node's certificate (PEM), for data between nodes. Default: one made from the cluster's "
+     "key.",
+     .flags = ZC_OPT_CLUSTER},
+    {"tls-key", 0, ZC_OPT_PATH, AT(tls_key), "FILE", "Its private key (PEM).",
+     .flags = ZC_OPT_CLUSTER},
+    {"tls-ca", 0, ZC_OPT_PATH, AT(tls_ca), "FILE",
+     "Authorities that sign the nodes' certificates (PEM).", .flags = ZC_OPT_CLUSTER},
+    {"replicate", 0, ZC_OPT_CHOICE, AT(replicate), "local|owner-only",
+     "What a node keeps of other nodes' data that it read: local, all that there is room for; "
+     "owner-only, a twentieth of its cache. Default: local.",
+     .choices = "local|owner-only", .flags = ZC_OPT_CLUSTER},
+    {"drain-time", 0, ZC_OPT_DURATION, AT(drain_time), "TIME",
+     "How long to go on serving the other nodes after SIGTERM, so that they fetch what they take "
+     "over. Default: 10s.",
+     0, 3600 * SECOND, .flags = ZC_OPT_CLUSTER},
     {"log-directory", 0, ZC_OPT_PATH, AT(log_directory), "DIR",
      "Write the log to a file there. Default: the system log, or the terminal with --foreground."},
     {"log-level", 0, ZC_OPT_CHOICE, AT(log_level), "LEVEL",
@@ -157,6 +194,7 @@ void zc_mount_opts_init(struct zc_mount_opts *o)
         .max_connections = 64,
         .chunk_size = 4 * ZC_MIB,
         .free_space_ratio = 0.1,
+        .drain_time = 10 * ZC_NS_PER_S,
         .log_level = ZC_LOG_WARN,
     };
 }
@@ -248,7 +286,7 @@ bool zc_source_opts_tls(const struct zc_mount_opts *o, const struct zc_source *s
                : src->scheme != ZC_SCHEME_WEBHDFS;
 }
 
-int zc_mount_opts_finish(struct zc_mount_opts *o, uid_t euid, struct zc_error *err)
+int zc_mount_opts_finish(struct zc_mount_opts *o, uint64_t given, uid_t euid, struct zc_error *err)
 {
     if (o->chunk_size & (o->chunk_size - 1))
         return zc_error_set(err, -EINVAL,
@@ -272,7 +310,7 @@ int zc_mount_opts_finish(struct zc_mount_opts *o, uid_t euid, struct zc_error *e
                             "--io-uring on changes a setting of the kernel, which only root may");
     if (!o->memory_target)
         o->memory_target = zc_memory_default(zc_cgroup_memory());
-    return 0;
+    return zc_cluster_opts_finish(o, given, err);
 }
 
 /* ------------------------------------------------------------------ memory */

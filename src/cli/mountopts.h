@@ -29,6 +29,12 @@ struct zc_mount_opts {
     uint64_t chunk_size;
     double free_space_ratio;
     bool keep_cache, allow_tmpfs;
+    /* the cluster */
+    const char *join, *node_name, *bind, *advertise, *cluster_key;
+    const char *tls_cert, *tls_key, *tls_ca;
+    uint64_t peer_port; /* 0: after the port of gossip */
+    int replicate;      /* enum zc_replicate */
+    int64_t drain_time; /* ns */
     /* the log */
     const char *log_directory;
     int log_level; /* enum zc_log_level */
@@ -48,9 +54,9 @@ int zc_source_opts_finish(const struct zc_mount_opts *o, uint64_t given,
 bool zc_source_opt_fits(const struct zc_opt *o, enum zc_scheme scheme);
 /* May the source be asked over TLS, as far as its options tell? */
 bool zc_source_opts_tls(const struct zc_mount_opts *o, const struct zc_source *src);
-/* The same for the mount's own options; also turns choices into their enums and gives memory_target
-   its default. euid: whose rights the mount has. */
-int zc_mount_opts_finish(struct zc_mount_opts *o, uid_t euid, struct zc_error *err);
+/* The same for the mount's own options (given: of zc_mount_table); also turns choices into their
+   enums and gives memory_target its default. euid: whose rights the mount has. */
+int zc_mount_opts_finish(struct zc_mount_opts *o, uint64_t given, uid_t euid, struct zc_error *err);
 
 /* Smallest memory limit of the control groups (v2) that this process is in; 0 when there is none.
  */

@@ -30,6 +30,7 @@ enum zc_opt_type {
 #define ZC_OPT_HDFS 4u     /* means something for hdfs://, webhdfs:// and swebhdfs:// */
 #define ZC_OPT_SOURCE 8u   /* each source may have its own */
 #define ZC_OPT_NO_FILE 16u /* not to be given in a configuration file */
+#define ZC_OPT_CLUSTER 32u /* means something for a node of a cluster */
 
 struct zc_opt {
     const char *name; /* long name, without the dashes */

@@ -9,10 +9,11 @@
 #include <errno.h>
 #include <string.h>
 
-int zc_paths_init(struct zc_paths *p, unsigned parallel, struct zc_error *err)
+int zc_paths_init(struct zc_paths *p, unsigned parallel, bool cluster, struct zc_error *err)
 {
     memset(p, 0, sizeof(*p));
     p->parallel = parallel;
+    p->cluster = cluster;
     return zc_mnts_read(&p->mnts, err);
 }
 
@@ -20,10 +21,10 @@ static int paths_close_body(struct zc_paths *p, struct zc_path_group *g)
 {
     if (!g->open_n)
         return 0;
+    zc_buf_adds(&g->open, "]");
     if (p->parallel)
-        zc_buf_addf(&g->open, "],\"parallel\":%u}", p->parallel);
-    else
-        zc_buf_adds(&g->open, "]}");
+        zc_buf_addf(&g->open, ",\"parallel\":%u", p->parallel);
+    zc_buf_adds(&g->open, p->cluster ? ",\"cluster\":true}" : "}");
     char *body = zc_buf_steal(&g->open);
     char **all = body ? realloc(g->bodies, (g->n_bodies + 1) * sizeof(*all)) : NULL;
     if (!all) {

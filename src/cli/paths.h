@@ -24,11 +24,12 @@ struct zc_paths {
     struct zc_path_group *groups;
     size_t n;
     unsigned parallel; /* written into the requests when not 0 */
+    bool cluster;      /* written into the requests */
 };
 
 #define ZC_PATHS_BODY (8 * ZC_MIB)
 
-int zc_paths_init(struct zc_paths *p, unsigned parallel, struct zc_error *err);
+int zc_paths_init(struct zc_paths *p, unsigned parallel, bool cluster, struct zc_error *err);
 /* Places one path. Words on failure: not in a mount, the daemon is not there, not UTF-8. */
 int zc_paths_add(struct zc_paths *p, const char *path, struct zc_error *err);
 /* Adds each line of the stream; empty lines are passed over. */

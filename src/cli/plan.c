@@ -359,7 +359,7 @@ int zc_plan_finish(struct zc_plan *p, uid_t euid, struct zc_error *err)
             zc_error_prefix(err, "%.300s:%u", p->file, p->option_line[i]);
         return r;
     }
-    int r = zc_mount_opts_finish(&p->o, euid, err);
+    int r = zc_mount_opts_finish(&p->o, p->args.given, euid, err);
     if (r < 0 && p->mount_line && p->file)
         zc_error_prefix(err, "%.300s:%u", p->file, p->mount_line);
     return r;

@@ -97,7 +97,17 @@ static enum MHD_Result ctl_free_paths(struct zc_ctl *c, struct MHD_Connection *c
                                       const struct zc_ctl_body *body)
 {
     struct zc_error err = {.code = -ENOMEM};
-    json_t *v = c->ops->free_paths(c->user, body->paths, body->n, &err);
+    json_t *v = c->ops->free_paths(c->user, body, &err);
+    if (!v)
+        return ctl_fail_err(conn, &err);
+    return ctl_reply(conn, MHD_HTTP_OK, v);
+}
+
+static enum MHD_Result ctl_cluster(struct zc_ctl *c, struct MHD_Connection *conn,
+                                   const struct zc_ctl_body *body)
+{
+    struct zc_error err = {.code = -ENOMEM};
+    json_t *v = c->ops->cluster(c->user, body, &err);
     if (!v)
         return ctl_fail_err(conn, &err);
     return ctl_reply(conn, MHD_HTTP_OK, v);
@@ -151,7 +161,7 @@ static enum MHD_Result ctl_warm(struct zc_ctl *c, struct MHD_Connection *conn,
     if (!j)
         return MHD_NO;
     j->c = c;
-    int r = c->ops->warm_start(c->user, body->paths, body->n, body->parallel, &j->job, &err);
+    int r = c->ops->warm_start(c->user, body, &j->job, &err);
     if (r < 0) {
         free(j);
         err.code = r;
@@ -205,9 +215,11 @@ static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *con
     bool add = strcmp(url, ZCACHE_CONTROL_SOURCE_ADD) == 0;
     bool take = strcmp(url, ZCACHE_CONTROL_SOURCE_REMOVE) == 0;
     bool sources = strcmp(url, ZCACHE_CONTROL_SOURCES) == 0;
-    if (!status && !warm && !release && !add && !take && !sources)
+    bool cluster = strcmp(url, ZCACHE_CONTROL_CLUSTER) == 0;
+    bool all = cluster && strcmp(method, "GET") == 0;
+    if (!status && !warm && !release && !add && !take && !sources && !cluster)
         return ctl_fail(conn, MHD_HTTP_NOT_FOUND, "the daemon has no such operation");
-    if (strcmp(method, status || sources ? "GET" : "POST") != 0)
+    if (strcmp(method, status || sources || all ? "GET" : "POST") != 0)
         return ctl_fail(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "wrong method");
     if (req->body.failed)
         return ctl_fail(conn, MHD_HTTP_CONTENT_TOO_LARGE, "the request is larger than 16 MiB");
@@ -215,6 +227,8 @@ static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *con
         return ctl_status(c, conn);
     if (sources)
         return ctl_sources(c, conn);
+    if (all)
+        return ctl_cluster(c, conn, NULL);
     if (add || take)
         return ctl_source_change(c, conn, add, req);
 
@@ -222,7 +236,9 @@ static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *con
     struct zc_error err = {0};
     if (zc_ctl_body_parse(req->body.p ? req->body.p : "", req->body.len, &body, &err) < 0)
         return ctl_fail_err(conn, &err);
-    enum MHD_Result ok = warm ? ctl_warm(c, conn, &body) : ctl_free_paths(c, conn, &body);
+    enum MHD_Result ok = warm      ? ctl_warm(c, conn, &body)
+                         : cluster ? ctl_cluster(c, conn, &body)
+                                   : ctl_free_paths(c, conn, &body);
     zc_ctl_body_free(&body);
     return ok;
 }

@@ -5,6 +5,8 @@
  *     POST /v1/warm   {"paths":[...],"parallel":N}   -> a JSON line for each step of progress, the
  * last one with "finished":true; hanging up cancels the job
  *     POST /v1/free   {"paths":[...]}                -> one JSON object
+ *     GET  /v1/cluster                               -> one JSON object
+ *     POST /v1/cluster {"paths":[...]}               -> the same, with what is below the paths
  *     GET  /v1/sources                               -> one JSON object
  *     POST /v1/sources/add    {"path":"/a","source":"s3://b/c","options":{"region":"x"}} -> as
  * above POST /v1/sources/remove {"path":"/a","force":true}                                -> as
@@ -21,16 +23,18 @@
 
 struct zc_ctl;
 struct zc_ctl_source;
+struct zc_ctl_body;
 
 struct zc_ctl_ops {
     json_t *(*status)(void *user); /* new reference */
-    int (*warm_start)(void *user, const char *const *paths, size_t n, unsigned parallel, void **job,
-                      struct zc_error *err);
+    int (*warm_start)(void *user, const struct zc_ctl_body *req, void **job, struct zc_error *err);
     /* Blocks up to timeout_ms; new reference to an object whose "finished" tells whether it was the
      * last. */
     json_t *(*warm_poll)(void *user, void *job, int timeout_ms);
     void (*warm_end)(void *user, void *job); /* cancels if needed, frees */
-    json_t *(*free_paths)(void *user, const char *const *paths, size_t n, struct zc_error *err);
+    json_t *(*free_paths)(void *user, const struct zc_ctl_body *req, struct zc_error *err);
+    /* All nodes of the cluster; req: NULL, or paths to be counted. */
+    json_t *(*cluster)(void *user, const struct zc_ctl_body *req, struct zc_error *err);
     json_t *(*source_list)(void *user); /* new reference */
     int (*source_add)(void *user, const struct zc_ctl_source *req, struct zc_error *err);
     int (*source_remove)(void *user, const struct zc_ctl_source *req, struct zc_error *err);

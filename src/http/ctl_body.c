@@ -81,6 +81,10 @@ int zc_ctl_body_parse(const char *p, size_t n, struct zc_ctl_body *out, struct z
                                  ZC_CTL_PARALLEL_MAX);
             else
                 b.parallel = (unsigned)i;
+        } else if (strcmp(key, "cluster") == 0) {
+            if (!json_is_boolean(v))
+                r = zc_error_set(err, -EINVAL, "\"cluster\" must be true or false");
+            b.cluster = json_is_true(v);
         } else {
             r = zc_error_set(err, -EINVAL, "the request has a member '%.100s' that is not known",
                              key);

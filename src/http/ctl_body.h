@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON that the control socket takes: {"paths":["a/b",...],"parallel":N}. */
+/* The JSON that the control socket takes: {"paths":["a/b",...],"parallel":N,"cluster":true}. */
 #ifndef ZC_HTTP_CTL_BODY_H
 #define ZC_HTTP_CTL_BODY_H
 
@@ -12,6 +12,7 @@ struct zc_ctl_body {
         *paths; /* relative, without slashes at the ends, "" for all; owned by this struct */
     size_t n;
     unsigned parallel; /* 0 when not given */
+    bool cluster;      /* on all nodes of the cluster */
     json_t *root;      /* holds the bytes that paths point to */
 };
 

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (zc_opt_parse_o(zc_mount_table, list ? list : text, size & 1, &o, &args, &err) == 0 &&
         zc_source_parse(text, &src, &err) == 0 &&
         zc_source_opts_finish(&o, args.given, &src, &err) == 0)
-        zc_mount_opts_finish(&o, 0, &err);
+        zc_mount_opts_finish(&o, args.given, 0, &err);
     zc_source_free(&src);
     zc_opt_args_free(&args);
     return 0;

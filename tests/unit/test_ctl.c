@@ -28,13 +28,14 @@ static json_t *fake_status(void *user)
     return json_pack("{s:i}", "answer", 42);
 }
 
-static int fake_warm_start(void *user, const char *const *paths, size_t n, unsigned parallel,
-                           void **job, struct zc_error *err)
+static int fake_warm_start(void *user, const struct zc_ctl_body *req, void **job,
+                           struct zc_error *err)
 {
     struct fake *f = user;
-    if (strcmp(paths[0], "nothere") == 0)
+    if (strcmp(req->paths[0], "nothere") == 0)
         return zc_error_set(err, -ENOENT, "'nothere' \xff is not there");
-    snprintf(f->last, sizeof(f->last), "%s %zu %u", paths[n - 1], n, parallel);
+    snprintf(f->last, sizeof(f->last), "%s %zu %u%s", req->paths[req->n - 1], req->n, req->parallel,
+             req->cluster ? " all" : "");
     f->started++;
     f->polls = 0;
     *job = f;
@@ -55,13 +56,22 @@ static void fake_warm_end(void *user, void *job)
     f->ended++;
 }
 
-static json_t *fake_free(void *user, const char *const *paths, size_t n, struct zc_error *err)
+static json_t *fake_free(void *user, const struct zc_ctl_body *req, struct zc_error *err)
 {
-    return json_pack("{s:i}", "files", (int)n);
+    return json_pack("{s:i}", "files", (int)req->n);
 }
 
-static const struct zc_ctl_ops fake_ops = {fake_status, fake_warm_start, fake_warm_poll,
-                                           fake_warm_end, fake_free};
+static json_t *fake_cluster(void *user, const struct zc_ctl_body *req, struct zc_error *err)
+{
+    if (req && strcmp(req->paths[0], "nothere") == 0) {
+        zc_error_set(err, -EINVAL, "no such path");
+        return NULL;
+    }
+    return json_pack("{s:i}", "paths", req ? (int)req->n : -1);
+}
+
+static const struct zc_ctl_ops fake_ops = {fake_status,   fake_warm_start, fake_warm_poll,
+                                           fake_warm_end, fake_free,       fake_cluster};
 
 static int setup(void **state)
 {
@@ -112,6 +122,12 @@ static void status_and_free(void **state)
     v = zc_client_json(f->sock, "/v1/free", "{\"paths\":[\"a\",\"b/c/\"]}", &err);
     assert_int_equal(json_integer_value(json_object_get(v, "files")), 2);
     json_decref(v);
+    v = zc_client_json(f->sock, "/v1/cluster", NULL, &err);
+    assert_int_equal(json_integer_value(json_object_get(v, "paths")), -1);
+    json_decref(v);
+    v = zc_client_json(f->sock, "/v1/cluster", "{\"paths\":[\"a\"]}", &err);
+    assert_int_equal(json_integer_value(json_object_get(v, "paths")), 1);
+    json_decref(v);
 }
 
 static void refusals_have_words(void **state)
@@ -130,6 +146,9 @@ static void refusals_have_words(void **state)
         {"/v1/free", "{\"paths\":[\"a/../b\"]}", "component"},
         {"/v1/free", "{\"paths\":[\"a\"],\"color\":1}", "'color'"},
         {"/v1/warm", "{\"paths\":[\"a\"],\"parallel\":-1}", "from 0 to 1024"},
+        {"/v1/warm", "{\"paths\":[\"a\"],\"cluster\":1}", "true or false"},
+        {"/v1/cluster", "{\"paths\":[\"nothere\"]}", "no such path"},
+        {"/v1/cluster", "{}", "names no paths"},
         {"/v1/warm", "{\"paths\":[\"nothere\"]}", "'nothere' ? is not there"},
     };
     struct fake *f = *state;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 
+#include "cli/clusteropts.h"
 #include "cli/mountopts.h"
 
 #include <errno.h>
@@ -174,7 +175,7 @@ static int finish(const char *source, uid_t euid, struct parsed *p)
     assert_int_equal(zc_source_parse(source, &src, &p->err), 0);
     int r = zc_source_opts_finish(&p->o, p->args.given, &src, &p->err);
     if (r == 0)
-        r = zc_mount_opts_finish(&p->o, euid, &p->err);
+        r = zc_mount_opts_finish(&p->o, p->args.given, euid, &p->err);
     zc_source_free(&src);
     zc_opt_args_free(&p->args);
     return r;
@@ -209,6 +210,69 @@ static void dead_options_are_refused(void **state)
     DEAD("s3://bucket", "--negative-metadata-ttl has no effect", "--metadata-ttl", "minimal",
          "--negative-metadata-ttl", "5");
     DEAD("s3://bucket", "no room", "--free-space-ratio", "1");
+}
+
+static void a_cluster_needs_a_key_and_addresses(void **state)
+{
+    struct parsed p;
+#define NODE(want, ...) DEAD("file:///d", want, __VA_ARGS__)
+    NODE("--node-name has no effect without --join", "--node-name", "a");
+    NODE("--replicate has no effect without --join", "--replicate", "local");
+    NODE("--drain-time has no effect without --join", "-o", "drain_time=5s");
+    NODE("needs --cluster-key FILE", "--join", "a,b:7000");
+    NODE("needs --cluster-key FILE", "--bind", "10.0.0.7");
+    NODE("needs --cluster-key FILE", "--bind", "[::]:7946");
+    NODE("--bind 'eth0' is not an address", "--bind", "eth0");
+    NODE("--bind '127.0.0.1:0' is not", "--bind", "127.0.0.1:0");
+    NODE("--bind '127.0.0.1:65536' is not", "--bind", "127.0.0.1:65536");
+    NODE("--bind '[::1' is not", "--bind", "[::1");
+    NODE("leaves no port", "--bind", "127.0.0.1:65535");
+    NODE("is the port of --bind", "--bind", "127.0.0.1:7000", "--peer-port", "7000");
+    NODE("--advertise 'me' is not an address", "--bind", "127.0.0.1", "--advertise", "me");
+    NODE("nobody can reach", "--bind", "127.0.0.1", "--advertise", "0.0.0.0");
+    NODE("--join 'b:x' is not HOST", "--bind", "127.0.0.1", "--join", "a,b:x,c");
+    NODE("--join '' is not HOST", "--bind", "127.0.0.1", "--join", "a,");
+    NODE("--join 'a b' is not HOST", "--bind", "127.0.0.1", "--join", "a b");
+    NODE("--tls-key is missing", "--bind", "127.0.0.1", "--tls-cert", "c", "--tls-ca", "d");
+    NODE("--tls-ca is missing", "--bind", "127.0.0.1", "--tls-cert", "c", "--tls-key", "d");
+    NODE("--tls-cert is missing", "--bind", "127.0.0.1", "--tls-ca", "c");
+    NODE("--node-name 'a b'", "--bind", "127.0.0.1", "--node-name", "a b");
+#undef NODE
+    PARSE(&p, "--join", "a,[fd00::1]:7000", "--cluster-key", "k", "--replicate", "owner-only");
+    assert_int_equal(finish("file:///d", 0, &p), 0);
+    assert_true(zc_cluster_wanted(&p.o));
+    assert_int_equal(p.o.replicate, ZC_REPLICATE_OWNER_ONLY);
+    assert_int_equal(p.o.drain_time, 10 * ZC_NS_PER_S);
+    union zc_sockaddr a;
+    char text[64];
+    zc_cluster_bind(&p.o, &a);
+    assert_string_equal(zc_sockaddr_text(&a, text, sizeof(text)), "0.0.0.0:7946");
+    PARSE(&p, "--bind", "[::1]:7001");
+    assert_int_equal(finish("file:///d", 0, &p), 0);
+    zc_cluster_bind(&p.o, &a);
+    assert_true(zc_sockaddr_is_loopback(&a) && !zc_sockaddr_is_any(&a));
+    assert_string_equal(zc_sockaddr_text(&a, text, sizeof(text)), "[::1]:7001");
+    PARSE(&p, "--region", "x");
+    assert_false(zc_cluster_wanted(&p.o));
+    zc_opt_args_free(&p.args);
+}
+
+static void a_list_of_hosts(void **state)
+{
+    static const struct {
+        const char *host;
+        uint16_t port;
+    } want[] = {{"a", 7946}, {"10.0.0.1", 1}, {"fd00::1", 7946}, {"::1", 9}, {"", 7946}};
+    const char *next = "a,10.0.0.1:1,fd00::1,[::1]:9,:7";
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(want); i++) {
+        char host[256];
+        uint16_t port;
+        assert_non_null(next);
+        next = zc_join_next(next, host, &port);
+        assert_string_equal(host, want[i].host);
+        assert_int_equal(port, want[i].port);
+    }
+    assert_null(next);
 }
 
 static void choices_become_toggles(void **state)
@@ -252,6 +316,8 @@ int main(void)
         cmocka_unit_test(mount_strings),
         cmocka_unit_test(sloppy_passes_over_what_is_not_known),
         cmocka_unit_test(dead_options_are_refused),
+        cmocka_unit_test(a_cluster_needs_a_key_and_addresses),
+        cmocka_unit_test(a_list_of_hosts),
         cmocka_unit_test(choices_become_toggles),
         cmocka_unit_test(memory_follows_the_control_group),
         cmocka_unit_test(help_is_as_wide_as_a_terminal),
