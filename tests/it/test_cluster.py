@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes in network namespaces of their own, one S3 server: what the store is asked for, and what happens
+when nodes come, go, freeze and lose sight of each other."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cluster import Cluster, Data, Net, Reader, finish, read_all
+from zcache import wait_for
+
+
+@pytest.fixture(scope="module")
+def data(base):
+    return Data(os.path.join(base, "cluster-data"))
+
+
+@pytest.fixture
+def make(zc, work, data):
+    """make(nodes, ...) -> a cluster whose nodes are not started yet, over a store with `data`."""
+    made = []
+
+    def build(n, rate=None, wide=False, **kw):
+        net = Net(n, rate, wide)
+        made.append(net)
+        net.__enter__()
+        store = net.store(os.path.join(work, "store"))
+        made.append(store)
+        net.upload(store, "data", data.folder)
+        return Cluster(zc, net, store, "data", **kw)
+
+    yield build
+    zc.finish()  # before the store and the wires go
+    for m in reversed(made):
+        m.stop() if hasattr(m, "stop") else m.down()
+
+
+class Store:
+    """What the store gave since this was made."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.gets0, self.bytes0 = cluster.gets(), cluster.net.sent("store")
+
+    @property
+    def gets(self):
+        return self.cluster.gets() - self.gets0
+
+    @property
+    def bytes(self):
+        return self.cluster.net.sent("store") - self.bytes0
+
+
+def all_peers(cluster, name):
+    return sum(cluster.peers(i)[name] for i in cluster.nodes)
+
+
+@pytest.mark.parametrize("n", [3, 7])
+def test_each_byte_is_read_from_the_store_once(make, data, n):
+    """All nodes read all files at once, each in an order of its own."""
+    cluster = make(n)
+    nodes = cluster.start_all()
+    store = Store(cluster)
+    read_all(nodes, data)
+    assert data.bytes <= store.bytes <= 1.05 * data.bytes, (store.bytes, data.bytes)
+    assert store.gets <= 1.05 * data.chunks, (store.gets, data.chunks)
+    assert all_peers(cluster, "bytes_in") > 0.9 * (n - 1) * data.bytes
+    assert all_peers(cluster, "bad_sums") == 0
+    before = Store(cluster)
+    read_all(nodes, data)
+    assert before.gets == 0
+
+
+def test_all_want_the_same_cold_file(make, data):
+    """One GET a chunk; done no later than without peers, on links of equal width."""
+    cluster = make(7, rate="400mbit")
+    nodes = cluster.start_all()
+    store = Store(cluster)
+    began = time.monotonic()
+    read_all(nodes, data, paths=["large/0"])
+    with_peers = time.monotonic() - began
+    chunks = data.sizes["large/0"] / (4 << 20)
+    assert store.gets <= chunks, (store.gets, chunks)
+    assert store.bytes <= 1.05 * data.sizes["large/0"]
+    alone = [cluster.zc.mount("s3://data", "--endpoint-url", cluster.store.url, "--force-path-style",
+                              server=cluster.store, prefix=cluster.net.prefix(i)) for i in range(7)]
+    began = time.monotonic()
+    read_all(alone, data, paths=["large/0"])
+    without = time.monotonic() - began
+    print(f"with peers {with_peers:.2f} s, without {without:.2f} s")
+    assert with_peers <= without, (with_peers, without)
+
+
+def test_a_node_is_killed_while_all_read(make, data):
+    cluster = make(4)
+    nodes = cluster.start_all()
+    read_all(nodes[:1], data)  # everything lies with its owner now
+    store = Store(cluster)
+    readers = [Reader(m, data, i, epochs=2) for i, m in enumerate(nodes[:3])]
+    for r in readers:
+        r.start()
+    wait_for(lambda: min(r.done for r in readers) > 20, 60)
+    cluster.kill(3)
+    finish(readers)
+    assert max(r.longest for r in readers) < 2.0, [r.longest for r in readers]
+    # What the dead one owned was with it alone, but for what the first reader kept.
+    assert store.bytes <= 1.3 * data.bytes / 4, (store.bytes, data.bytes)
+    cluster.meet([0, 1, 2])
+
+
+def test_a_frozen_node_costs_time_only(make, data):
+    cluster = make(3)
+    nodes = cluster.start_all()
+    readers = [Reader(m, data, i) for i, m in enumerate(nodes[:2])]
+    for r in readers:
+        r.start()
+    wait_for(lambda: min(r.done for r in readers) > 10, 60)
+    os.kill(nodes[2].pid, signal.SIGSTOP)
+    try:
+        finish(readers, 120)
+        assert max(r.longest for r in readers) < 5.0, [r.longest for r in readers]
+    finally:
+        os.kill(nodes[2].pid, signal.SIGCONT)
+    cluster.meet(seconds=90)
+    read_all(nodes, data)
+
+
+def test_two_halves_and_one_again(make, data):
+    cluster = make(4)
+    nodes = cluster.start_all()
+    readers = [Reader(m, data, i) for i, m in enumerate(nodes)]
+    for r in readers:
+        r.start()
+    wait_for(lambda: min(r.done for r in readers) > 10, 60)
+    cluster.net.cut([0, 1], [2, 3])
+    try:
+        finish(readers, 120)
+        assert max(r.longest for r in readers) < 5.0, [r.longest for r in readers]
+        cluster.meet([0, 1])
+        cluster.meet([2, 3])
+        read_all(nodes, data)
+    finally:
+        cluster.net.heal([0, 1], [2, 3])
+    cluster.meet(seconds=120)
+    store = Store(cluster)
+    read_all(nodes, data)
+    assert store.gets == 0
+
+
+def test_an_empty_node_joins(make, data):
+    """What it owns from now on it gets from those that had it."""
+    cluster = make(4)
+    for i in range(3):
+        cluster.start(i)
+    cluster.meet()
+    read_all([cluster.nodes[i] for i in range(3)], data)
+    store = Store(cluster)
+    new = cluster.start(3)
+    read_all([new], data)
+    assert store.gets <= 0.01 * data.chunks, (store.gets, data.chunks)
+    cluster.meet(seconds=600)
+
+
+def test_a_node_comes_back_to_what_it_owned(make, data):
+    cluster = make(3)
+    nodes = cluster.start_all()
+    before = {m["node"]: m["id"] for m in cluster.ring(0)["members"]}
+    cluster.kill(2)
+    read_all(nodes[:2], data)
+    back = cluster.start(2, cache=nodes[2].cache, point=nodes[2].path)
+    store = Store(cluster)
+    read_all([back], data)
+    assert store.gets <= 0.01 * data.chunks
+    assert {m["node"]: m["id"] for m in cluster.ring(0)["members"] if m["standing"] == "in"} == before
+
+
+def test_without_the_key_there_is_nothing(make, data, work):
+    """Neither a byte nor a word: no certificate, one of another authority, and an older TLS."""
+    cluster = make(2)
+    cluster.start_all()
+    url = f"https://{cluster.net.address(0)}:7947/v1/data?source=x&path=a&version=v&size=1&off=0&len=1"
+    other = os.path.join(work, "other")
+    os.makedirs(other)
+    from servers import s3
+    _, cert, key = s3.make_authority(other)
+
+    def ask(*options):
+        r = subprocess.run([*cluster.net.prefix(1), "curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}",
+                            "--max-time", "10", *options, url], capture_output=True, text=True, check=False)
+        return r.returncode, r.stdout
+
+    for options in ([], ["--cert", cert, "--key", key], ["--tls-max", "1.2"]):
+        rc, status = ask(*options)
+        assert rc != 0 or status == "403", (options, rc, status)
+    assert all(cluster.peers(i)["served"] == 0 for i in (0, 1))
+    stranger = Cluster(cluster.zc, cluster.net, cluster.store, "data")
+    stranger.key = os.path.join(work, "stranger.key")
+    with open(stranger.key, "w", encoding="ascii") as f:
+        f.write("A" * 43 + "=\n")
+    cluster.nodes.pop(1).umount()
+    stranger.start(1)
+    time.sleep(3)
+    assert stranger.ring(1)["nodes"] == 1
+    assert [m for m in cluster.ring(0)["members"] if m["state"] == "alive" and not m["self"]] == []
+
+
+def test_certificates_of_ones_own(make, data, work):
+    def issue(name, ca=None):
+        folder = os.path.join(work, name)
+        os.makedirs(folder)
+        from servers import s3
+        return s3.make_authority(folder) if ca is None else None
+
+    ca, cert, key = issue("one")
+    cluster = make(2)
+    cluster.options = ["--tls-ca", ca, "--tls-cert", cert, "--tls-key", key]
+    nodes = cluster.start_all()
+    read_all(nodes, data, paths=["large/0"])
+    assert all_peers(cluster, "bytes_in") >= data.sizes["large/0"]
+    # A node with a certificate of another authority gossips, but gives and gets no bytes.
+    cluster.nodes.pop(1).umount()
+    ca2, cert2, key2 = issue("two")
+    cluster.options = ["--tls-ca", ca2, "--tls-cert", cert2, "--tls-key", key2]
+    other = cluster.start(1)
+    served = cluster.peers(0)["served"]
+    read_all([other], data, paths=["large/1"])
+    assert cluster.peers(0)["served"] == served
+
+
+def test_commands_for_all_nodes(make, data):
+    cluster = make(3)
+    nodes = cluster.start_all()
+    zc = cluster.zc
+    store = Store(cluster)
+    zc.ok("warm", "--cluster", nodes[0].path)
+    assert store.gets <= 1.05 * data.chunks
+    assert data.bytes <= store.bytes <= 1.05 * data.bytes
+    import json
+    status = json.loads(zc.ok("status", "--cluster", "--cached", "--json", nodes[1].path).stdout)
+    assert status["paths"][0]["cached_percent"] == 100
+    assert status["total"]["bytes"]["store"] == pytest.approx(data.bytes, rel=0.05)
+    assert {m["status"]["version"] for m in status["members"]} != set()
+    text = zc.ok("status", "--cluster", nodes[0].path).stdout
+    assert "node0 *" in text and "node2" in text
+    store = Store(cluster)
+    read_all(nodes, data)
+    assert store.gets == 0
+    zc.ok("free", "--cluster", nodes[2].path)
+    wait_for(lambda: sum(m.used() for m in nodes) < 0.1 * data.bytes, 30,
+             message="space did not come back")
+
+
+def test_owner_only_keeps_few_copies(make, data):
+    cluster = make(3, options=["--replicate", "owner-only"])
+    nodes = cluster.start_all(size="256MiB")
+    read_all(nodes, data)
+    caches = [m.status()["cache"] for m in nodes]
+    # A twentieth, and what was open at the end.
+    assert max(c["spare_bytes"] for c in caches) <= 0.05 * (256 << 20) + data.sizes["large/0"], caches
+    assert sum(c["used_bytes"] for c in caches) < 2 * data.bytes, caches
