@@ -286,7 +286,7 @@ void swim_rename(struct zc_swim *s)
     rumour_add(s, m, ZC_WIRE_ALIVE, NULL);
     swim_event(s, ZC_SWIM_RENAMED, m);
     stream_note_change(s);
-    s->next_extra = s->now;
+    stream_extra_in(s, 0);
 }
 
 int zc_swim_set_meta(struct zc_swim *s, int64_t now, const uint8_t *meta, size_t n)
@@ -388,10 +388,8 @@ void zc_swim_tick(struct zc_swim *s, int64_t now)
         s->next_sync = s->now + stream_sync_interval(s);
         stream_sync(s);
     }
-    if (s->next_extra <= s->now) {
-        s->next_extra = NEVER;
-        stream_sync(s);
-    }
+    if (s->next_extra <= s->now)
+        stream_extra(s);
     if (s->next_rejoin <= s->now)
         stream_rejoin(s);
     if (s->next_reap <= s->now)

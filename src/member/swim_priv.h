@@ -153,6 +153,7 @@ struct zc_swim {
     size_t timers_n, timers_cap;
     int64_t next_probe, next_gossip, gossip_phase, next_sync, next_rejoin, next_extra, next_reap;
     uint32_t changes;  /* since the last exchange of all state */
+    int64_t extra_gap; /* between exchanges while many come and go */
     size_t state_size; /* bytes of the last one written */
 
     /* streams and seeds */
@@ -271,7 +272,11 @@ void stream_sync(struct zc_swim *s);
 void stream_rejoin(struct zc_swim *s);
 void stream_ping(struct zc_swim *s, uint32_t m, uint32_t seq, int64_t deadline);
 int64_t stream_sync_interval(const struct zc_swim *s);
-/* Many members came or went: exchange all state soon. */
+/* A member came or went: when many do, all state is exchanged soon. */
 void stream_note_change(struct zc_swim *s);
+/* Exchanges it in `gap` to half as much again. */
+void stream_extra_in(struct zc_swim *s, int64_t gap);
+/* The time for that has come. */
+void stream_extra(struct zc_swim *s);
 
 #endif

@@ -6,8 +6,9 @@
  *
  *                      its name has a number        foreign
  *   unknown, alive     ask                          ask
- *   alive, newer       believe                      ask
+ *   alive, newer       believe; much newer: ask     ask
  *   gone, alive again  ask                          ask
+ *   dead, alive still  tell it, so that it refutes  tell it, so that it refutes
  *   suspect            believe (it may refute)      ask
  *   dead               suspected: believe; or ask   ask
  *   left               ask                          ask
@@ -23,21 +24,23 @@
 
 /* ---- incarnations ---- */
 
-/* Whether `inc` may follow `known`; nobody gets there by honest refutations. */
-static bool clamp(struct zc_swim *s, uint32_t inc, uint32_t known)
+/* Whether `inc` is so far above `known` that nobody gets there by honest refutations. */
+static bool is_far(uint32_t inc, uint32_t known)
 {
-    if (inc < INCARNATION_MAX && (inc <= known || inc - known <= INCARNATION_JUMP))
-        return true;
-    s->stats.clamped++;
-    return false;
+    return inc > known && inc - known > INCARNATION_JUMP;
+}
+
+static bool clamp(struct zc_swim *s, bool impossible)
+{
+    s->stats.clamped += impossible;
+    return impossible;
 }
 
 void state_refute(struct zc_swim *s, uint32_t accused)
 {
     struct member *me = &s->members[s->self];
     s->stats.refuted++;
-    if (accused >= INCARNATION_MAX - 1 ||
-        (accused > me->incarnation && accused - me->incarnation > INCARNATION_JUMP)) {
+    if (accused >= INCARNATION_MAX - 1 || is_far(accused, me->incarnation)) {
         swim_rename(s);
         return;
     }
@@ -65,7 +68,7 @@ static void alive_self(struct zc_swim *s, const struct zc_wire_alive *a)
 
 static void alive_unknown(struct zc_swim *s, const struct zc_wire_alive *a)
 {
-    if (!clamp(s, a->incarnation, INCARNATION_MAX) || a->incarnation == 0)
+    if (clamp(s, a->incarnation >= INCARNATION_MAX) || a->incarnation == 0)
         return;
     struct node *n = node_from_wire(s, a);
     if (!n) {
@@ -100,10 +103,19 @@ void state_alive(struct zc_swim *s, const struct zc_wire_alive *a)
         swim_event(s, ZC_SWIM_CONFLICT, m);
         return;
     }
-    if (a->incarnation <= x->incarnation && !(moved && x->state == ZC_SWIM_LEFT))
+    if (a->incarnation <= x->incarnation && !(moved && x->state == ZC_SWIM_LEFT)) {
+        /* Others take it to be alive and we do not: as after a partition, when it may never have
+           heard that it was declared dead here, and what it says of itself would be old news until
+           it is forgotten. Let it hear of it, so that it can refute. */
+        if (x->state == ZC_SWIM_DEAD && a->incarnation == x->incarnation && !moved)
+            claim_make(s, m, ZC_SWIM_DEAD, x->incarnation, NULL, NULL);
         return;
-    if (!clamp(s, a->incarnation, x->state == ZC_SWIM_PENDING ? INCARNATION_MAX : x->incarnation))
+    }
+    if (clamp(s, a->incarnation >= INCARNATION_MAX))
         return;
+    /* The answer to the highest accusation that counts is one above it. Beyond that, what is in
+       between may have passed us by: the node itself knows. */
+    bool far = a->incarnation > 0 && is_far(a->incarnation - 1, x->incarnation);
     struct node *n = node_from_wire(s, a);
     if (!n) {
         s->stats.bad++;
@@ -113,7 +125,7 @@ void state_alive(struct zc_swim *s, const struct zc_wire_alive *a)
         node_unref(s->pool, x->node);
         x->node = n;
         x->incarnation = a->incarnation;
-    } else if (!gone && !n->pub.foreign && !x->node->pub.foreign) {
+    } else if (!gone && !far && !n->pub.foreign && !x->node->pub.foreign) {
         state_set_alive(s, m, n, a->incarnation);
     } else {
         claim_make(s, m, ZC_SWIM_ALIVE, a->incarnation, n, NULL);
@@ -230,7 +242,7 @@ static bool accusation_counts(struct zc_swim *s, const struct zc_wire_accuse *a,
             state_refute(s, a->incarnation);
         return false;
     }
-    return clamp(s, a->incarnation, x->incarnation);
+    return !clamp(s, a->incarnation >= INCARNATION_MAX || is_far(a->incarnation, x->incarnation));
 }
 
 void state_suspect(struct zc_swim *s, const struct zc_wire_accuse *a)

@@ -5,9 +5,10 @@
  *
  * A join is an exchange with three seeds: with one, the few messages that it gossips in its first
  * moments, when it knows next to nobody, may reach too few. An exchange soon after a join and after
- * many changes repairs what those moments lost. Seeds that are no members are tried again for ever,
- * a single one at a time: that is what brings the parts of a split cluster together again, since
- * the dead are forgotten after a while.
+ * many changes repairs what those moments lost; while members come in crowds, as when the parts of
+ * a split cluster meet, there is one after each pause, and the pauses grow. Seeds that are no
+ * members are tried again for ever, a single one at a time: that is what brings the parts of a
+ * split cluster together again, since the dead are forgotten after a while.
  *
  * All state is N entries, and memberlist stretches the interval with log N only: with 1,000 nodes
  * it would be most of the traffic. Here an exchange has to keep within a rate, so that what a node
@@ -24,6 +25,8 @@
 #define JOINS 3
 #define ALONE_RETRY (2 * ZC_NS_PER_S)
 #define SEED_TRIES 8
+#define EXTRA_GAP (2 * ZC_NS_PER_S)
+#define EXTRA_GAP_MAX (32 * ZC_NS_PER_S)
 #define SYNC_SCALE_FROM 32.0 /* members; memberlist's pushPullScaleThreshold */
 
 /* ---- what is sent ---- */
@@ -122,7 +125,24 @@ void stream_note_change(struct zc_swim *s)
 {
     if (++s->changes < ZC_MAX(4u, s->n_known / 4) || s->next_extra != NEVER)
         return;
-    s->next_extra = s->now + 2 * ZC_NS_PER_S + (int64_t)(swim_random(s) % ZC_NS_PER_S);
+    stream_extra_in(s, EXTRA_GAP);
+}
+
+void stream_extra_in(struct zc_swim *s, int64_t gap)
+{
+    s->extra_gap = gap;
+    s->next_extra = s->now + gap + (int64_t)(swim_random(s) % ((uint64_t)gap / 2 + 1));
+}
+
+void stream_extra(struct zc_swim *s)
+{
+    uint32_t changes = s->changes;
+    s->next_extra = NEVER;
+    stream_sync(s);
+    /* An exchange in the middle of it repairs what was missed before, not what is missed after:
+       there is another one as long as the last pause was not a quiet one. */
+    if (s->extra_gap > 0 && changes >= ZC_MAX(4u, s->n_known / 16))
+        stream_extra_in(s, ZC_MIN(2 * s->extra_gap, EXTRA_GAP_MAX));
 }
 
 void stream_ping(struct zc_swim *s, uint32_t m, uint32_t seq, int64_t deadline)
@@ -329,7 +349,7 @@ static void note_connected(struct zc_swim *s)
         return;
     s->connected = true;
     swim_event(s, ZC_SWIM_CONNECTED, NONE);
-    s->next_extra = s->now + 2 * ZC_NS_PER_S + (int64_t)(swim_random(s) % ZC_NS_PER_S);
+    stream_extra_in(s, EXTRA_GAP);
 }
 
 void zc_swim_stream_reply(struct zc_swim *s, int64_t now, uint32_t id, const uint8_t *p, size_t n)
