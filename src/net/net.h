@@ -30,17 +30,17 @@ void zc_net_free(struct zc_net *net);
 unsigned zc_net_loops(const struct zc_net *net);
 
 /* What is the same for all requests to one store: made once, shared, freed after its last request.
- */
+   A connection is only used again by requests for which all of it has the same content. */
 struct zc_net_tls {
     const char *ca_bundle;   /* file of PEM certificates, or NULL for the system's */
     const char *client_cert; /* PEM, or NULL */
     const char *client_key;
-    /* PEM texts in place of files; they, must live as long as the net,
-       and equal texts should be the same text, since connections are shared by what they are. */
+    /* The same three as PEM texts: each goes before its file, and with ca_pem nobody else is
+       trusted. Needed until the request's done(). */
     const char *ca_pem, *cert_pem, *key_pem;
-    const char *pinned; /* "sha256//BASE64" of the server's public key, or NULL */
+    const char *pinned; /* "sha256//BASE64": of the server's public key; NULL: any */
     bool tls13;         /* nothing older than TLS 1.3 */
-    bool no_name;       /* the server's certificate may have any name */
+    bool no_name;       /* whoever has a certificate that is trusted, whatever it is called */
     bool no_verify;
 };
 

@@ -46,8 +46,9 @@ struct net_easy {
     bool verbose;
     bool direct;
     bool ca_changed;        /* ca_bundle of a request is set */
-    bool pem_changed;       /* certificates came as texts */
+    bool tls_changed;       /* what only some requests have: texts, pin, version */
     const char *ca_default; /* what curl was built with */
+    const char *ca_path_default;
 };
 
 struct zc_http_priv {

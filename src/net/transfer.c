@@ -179,6 +179,7 @@ struct net_easy *net_easy_new(struct net_loop *l)
     e->method = "GET";
     zc_list_init(&e->link);
     curl_easy_getinfo(c, CURLINFO_CAINFO, &e->ca_default);
+    curl_easy_getinfo(c, CURLINFO_CAPATH, &e->ca_path_default);
     curl_easy_setopt(c, CURLOPT_PRIVATE, e);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, e->err);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
@@ -242,20 +243,30 @@ static void transfer_method(struct net_easy *e, const struct zc_http *req)
     e->method = body ? "" : same;
 }
 
+/* The text is not copied here; a connection makes a copy of its own, by which it is compared. */
 static void transfer_blob(CURL *c, CURLoption option, const char *pem)
 {
-    struct curl_blob b = {.data = (void *)pem, .len = pem ? strlen(pem) : 0};
+    struct curl_blob b = {
+        .data = (void *)pem, .len = pem ? strlen(pem) : 0, .flags = CURL_BLOB_NOCOPY};
     curl_easy_setopt(c, option, pem ? &b : NULL);
 }
 
-static void transfer_tls_pem(CURL *c, const struct zc_net_tls *t)
+/* curl also trusts a folder of authorities, whatever else it is given. */
+static void transfer_tls_more(struct net_easy *e, const struct zc_net_tls *t)
 {
+    CURL *c = e->curl;
     transfer_blob(c, CURLOPT_SSLCERT_BLOB, t->cert_pem);
     transfer_blob(c, CURLOPT_SSLKEY_BLOB, t->key_pem);
     transfer_blob(c, CURLOPT_CAINFO_BLOB, t->ca_pem);
+    curl_easy_setopt(c, CURLOPT_CAPATH, t->ca_pem ? NULL : e->ca_path_default);
     curl_easy_setopt(c, CURLOPT_PINNEDPUBLICKEY, t->pinned);
     curl_easy_setopt(c, CURLOPT_SSLVERSION,
                      t->tls13 ? (long)CURL_SSLVERSION_TLSv1_3 : (long)CURL_SSLVERSION_DEFAULT);
+}
+
+static bool transfer_tls_has_more(const struct zc_net_tls *t)
+{
+    return t->ca_pem || t->cert_pem || t->key_pem || t->pinned || t->tls13;
 }
 
 static void transfer_tls(struct net_easy *e, const struct zc_http *req)
@@ -274,9 +285,10 @@ static void transfer_tls(struct net_easy *e, const struct zc_http *req)
     else if (e->ca_changed)
         curl_easy_setopt(c, CURLOPT_CAINFO, e->ca_default);
     e->ca_changed = t->ca_bundle != NULL;
-    if (t->cert_pem || e->pem_changed)
-        transfer_tls_pem(c, t);
-    e->pem_changed = t->cert_pem != NULL;
+    if (transfer_tls_has_more(t)) {
+        transfer_tls_more(e, t);
+        e->tls_changed = true;
+    }
 }
 
 static void transfer_sizes(struct net_easy *e, const struct zc_http *req)
@@ -324,7 +336,11 @@ static int transfer_headers(struct zc_http_priv *p)
 
 static void transfer_release(struct net_loop *l, struct zc_http_priv *p, bool keep)
 {
+    static const struct zc_net_tls none;
     struct net_easy *e = zc_steal_ptr(&p->easy);
+    if (e->tls_changed) /* nothing may point to the request's texts any more */
+        transfer_tls_more(e, &none);
+    e->tls_changed = false;
     curl_easy_setopt(e->curl, CURLOPT_HTTPHEADER, NULL);
     e->p = NULL;
     free(p->more);
