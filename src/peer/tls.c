@@ -13,6 +13,7 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
@@ -104,7 +105,7 @@ static X509 *tls_certificate(EVP_PKEY *key, const char *name, const char *issuer
     bool ok =
         c && subject && by && number && X509_set_version(c, X509_VERSION_3) == 1 &&
         BN_to_ASN1_INTEGER(number, X509_get_serialNumber(c)) &&
-        ASN1_TIME_set_string_X509(X509_getm_notBefore(c), "20000101000000Z") == 1 &&
+        ASN1_TIME_set_string_X509(X509_getm_notBefore(c), "19700101000000Z") == 1 &&
         ASN1_TIME_set_string_X509(X509_getm_notAfter(c), "99991231235959Z") == 1 &&
         X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const uint8_t *)name, -1, -1, 0) &&
         X509_NAME_add_entry_by_txt(by, "CN", MBSTRING_ASC, (const uint8_t *)issuer, -1, -1, 0) &&
@@ -158,14 +159,14 @@ static int tls_own(const struct tls_authority *a, const uint8_t id[16], struct z
 {
     char name[64], alt[96];
     uint8_t serial[16];
-    size_t at = (size_t)sprintf(name, "zcache node ");
+    char hex[33];
     for (int i = 0; i < 16; i++)
-        at += (size_t)sprintf(name + at, "%02x", id[i]);
-    snprintf(alt, sizeof(alt), "URI:urn:zcache:%s", name + strlen("zcache node "));
+        sprintf(hex + 2 * i, "%02x", id[i]);
+    snprintf(name, sizeof(name), "zcache node %s", hex);
+    snprintf(alt, sizeof(alt), "URI:urn:zcache:%s", hex);
     EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    struct zc_peer_key no = {.p = id, .n = 16};
     X509 *cert = NULL;
-    if (key && tls_hkdf(&no, "zcache peer serial", serial, sizeof(serial)) == 0) {
+    if (key && RAND_bytes(serial, sizeof(serial)) == 1) {
         serial[0] |= 1;
         cert = tls_certificate(key, name, a->name, serial);
     }
@@ -182,7 +183,7 @@ static int tls_own(const struct tls_authority *a, const uint8_t id[16], struct z
     out->key = key_bio ? tls_bio_text(key_bio) : NULL;
     X509_free(cert);
     EVP_PKEY_free(key);
-    return ok && out->cert && out->key ? 0 : -EIO;
+    return ok && out->cert && out->key ? 0 : -EIO; /* the caller frees what there is */
 }
 
 int zc_peer_tls_derive(const struct zc_peer_key *keys, unsigned n, const uint8_t id[16],
@@ -214,6 +215,7 @@ int zc_peer_tls_derive(const struct zc_peer_key *keys, unsigned n, const uint8_t
 
 /* ------------------------------------------------------------------ trust */
 
+/* NULL when there is no certificate in it. */
 static X509_STORE *tls_store(const char *ca)
 {
     X509_STORE *store = X509_STORE_new();
@@ -232,13 +234,15 @@ static X509_STORE *tls_store(const char *ca)
     return NULL;
 }
 
-/* X509_V_OK, or OpenSSL's number of what is wrong. */
+/* X509_V_OK, or OpenSSL's number of what is wrong. An authority need not be a root: whoever is in
+   the text is trusted, as curl has it. */
 static int tls_verify(const char *ca, X509 *cert, int purpose)
 {
     X509_STORE *store = tls_store(ca);
     X509_STORE_CTX *ctx = store ? X509_STORE_CTX_new() : NULL;
     int r = X509_V_ERR_UNSPECIFIED;
-    if (ctx && X509_STORE_CTX_init(ctx, store, cert, NULL) == 1 &&
+    if (ctx && X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) == 1 &&
+        X509_STORE_CTX_init(ctx, store, cert, NULL) == 1 &&
         X509_STORE_CTX_set_purpose(ctx, purpose) == 1)
         r = X509_verify_cert(ctx) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(ctx);
     X509_STORE_CTX_free(ctx);
@@ -258,38 +262,29 @@ int zc_peer_tls_trusts(const struct zc_peer_tls *t, const void *der, size_t n)
 
 /* ------------------------------------------------------------------ from files */
 
-static char *tls_file(const char *path, const char *option, struct zc_error *err)
+/* NULL, and why in *e. */
+static char *tls_file(const char *path, const char *option, int *e, struct zc_error *err)
 {
     FILE *f = fopen(path, "re");
     char *text = NULL;
     if (!f) {
-        zc_error_set(err, -errno, "--%s %s: %s", option, path, strerror(errno));
+        *e = zc_error_set(err, -errno, "--%s %s: %s", option, path, strerror(errno));
         return NULL;
     }
-    size_t n = 0, cap = 0;
-    for (;;) {
-        if (n + 4096 > cap) {
-            char *more = cap < TLS_FILE_MAX ? realloc(text, cap + 65536 + 1) : NULL;
-            if (!more)
-                break;
-            text = more;
-            cap += 65536;
-        }
-        size_t got = fread(text + n, 1, cap - n, f);
-        n += got;
-        text[n] = 0;
-        if (got == 0)
-            break;
-    }
-    bool bad = ferror(f) || !feof(f);
+    size_t n = 0;
+    text = calloc(1, TLS_FILE_MAX + 1);
+    if (text)
+        n = fread(text, 1, TLS_FILE_MAX, f);
+    bool bad = !text || ferror(f) || n == TLS_FILE_MAX || strlen(text) != n;
     fclose(f);
-    if (bad) {
-        zc_error_set(err, -EIO, "--%s %s: cannot be read, or is not a file of certificates", option,
-                     path);
-        free(text);
-        return NULL;
-    }
-    return text;
+    if (!bad)
+        return text;
+    *e = text ? -EINVAL : -ENOMEM;
+    zc_error_set(err, *e, "--%s %s: cannot be read, or is not a PEM file", option, path);
+    if (text)
+        OPENSSL_cleanse(text, n);
+    free(text);
+    return NULL;
 }
 
 static X509 *tls_read_cert(const char *text)
@@ -325,6 +320,11 @@ static int tls_fits(const struct zc_peer_tls *t, X509 *cert, EVP_PKEY *key, cons
                             "--tls-key %s: there is no PEM private key in it that can be read "
                             "without a passphrase",
                             key_file);
+    X509_STORE *store = tls_store(t->ca);
+    X509_STORE_free(store);
+    if (!store)
+        return zc_error_set(err, -EINVAL, "--tls-ca %s: there is no PEM certificate in it",
+                            ca_file);
     if (X509_check_private_key(cert, key) != 1)
         return zc_error_set(err, -EINVAL, "--tls-key %s is not the key of --tls-cert %s", key_file,
                             cert_file);
@@ -336,6 +336,11 @@ static int tls_fits(const struct zc_peer_tls *t, X509 *cert, EVP_PKEY *key, cons
                             "--tls-cert %s: a node is server and client to others: the "
                             "certificate must be good for both (extended key usage)",
                             cert_file);
+    if (r == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY)
+        return zc_error_set(err, -EINVAL,
+                            "--tls-cert %s: nobody in --tls-ca %s has signed it (intermediate "
+                            "authorities must be in there, too)",
+                            cert_file, ca_file);
     if (r != X509_V_OK)
         return zc_error_set(err, -EINVAL, "--tls-cert %s: not good under --tls-ca %s: %s",
                             cert_file, ca_file, X509_verify_cert_error_string(r));
@@ -345,17 +350,18 @@ static int tls_fits(const struct zc_peer_tls *t, X509 *cert, EVP_PKEY *key, cons
 int zc_peer_tls_load(const char *cert_file, const char *key_file, const char *ca_file,
                      struct zc_peer_tls *out, struct zc_error *err)
 {
+    int r = 0;
     *out = (struct zc_peer_tls){0};
-    out->cert = tls_file(cert_file, "tls-cert", err);
-    out->key = out->cert ? tls_file(key_file, "tls-key", err) : NULL;
-    out->ca = out->key ? tls_file(ca_file, "tls-ca", err) : NULL;
+    out->cert = tls_file(cert_file, "tls-cert", &r, err);
+    out->key = out->cert ? tls_file(key_file, "tls-key", &r, err) : NULL;
+    out->ca = out->key ? tls_file(ca_file, "tls-ca", &r, err) : NULL;
     if (!out->ca) {
         zc_peer_tls_free(out);
-        return err->code;
+        return r;
     }
     X509 *cert = tls_read_cert(out->cert);
     EVP_PKEY *key = tls_read_key(out->key);
-    int r = tls_fits(out, cert, key, cert_file, key_file, ca_file, err);
+    r = tls_fits(out, cert, key, cert_file, key_file, ca_file, err);
     if (r == 0 && tls_spki(cert, out->spki) < 0)
         r = zc_error_set(err, -EINVAL, "--tls-cert %s: its public key cannot be read", cert_file);
     X509_free(cert);
