@@ -7,9 +7,11 @@
  *     the breaker: the node is skipped for a while that doubles up to 5 s, then one question is a
  *     trial. Wrong bytes set a node aside for a minute.
  *   - A second node is asked after four times the usual time of a first word (mean and deviation as
- *     in RFC 6298), at least 10 ms and at most 250 ms, and only while the budget lasts: one
- * question in twenty, with a burst of 32 (Dean and Barroso, "The Tail at Scale", CACM 2013). A slow
- *     machine would else ask for everything twice.
+ *     in RFC 6298), at least 50 ms and at most 250 ms, and only while the budget lasts: one
+ *     question in twenty, with a burst of 32 (Dean and Barroso, "The Tail at Scale", CACM 2013).
+ *     What is asked twice may be read from the store twice, so that less than 50 ms does not pay: a
+ *     machine with more to do than processors keeps anybody waiting for 10 ms now and then, and
+ *     three such waits in a row set a node aside that does well.
  *   - Bytes of others that no node gives come from the store, at the same rate; when that budget is
  *     used up each waits some time first, but none is refused.
  *
@@ -22,7 +24,7 @@
 
 #include <pthread.h>
 
-#define PEER_HEDGE_MIN_NS (10 * ZC_NS_PER_MS)
+#define PEER_HEDGE_MIN_NS (50 * ZC_NS_PER_MS)
 #define PEER_HEDGE_MAX_NS (250 * ZC_NS_PER_MS)
 #define PEER_STATUS_NS ZC_NS_PER_S /* without a first word for so long: given up */
 #define PEER_ASIDE_NS (5 * ZC_NS_PER_S)
