@@ -12,7 +12,9 @@
 #include <string.h>
 
 #define ATTEMPT_CONNECT_NS ZC_NS_PER_S
-#define ATTEMPT_STALL_NS (2 * ZC_NS_PER_S)   /* without a byte, ticks included */
+#define ATTEMPT_STALL_NS (2 * ZC_NS_PER_S) /* without a byte, ticks included */
+#define ATTEMPT_SLOWEST (512 * ZC_KIB)     /* bytes a second, after some time to begin */
+#define ATTEMPT_BEGIN_NS (30 * ZC_NS_PER_S)
 #define ATTEMPT_NODATA_NS (10 * ZC_NS_PER_S) /* with ticks only */
 
 /* ------------------------------------------------------------------ where to */
@@ -59,139 +61,13 @@ int peer_url(struct zc_peer *p, const struct zc_cluster_node *to, struct zc_buf 
 
 /* ------------------------------------------------------------------ what comes */
 
-static int attempt_bad(struct peer_attempt *a)
+static int attempt_deliver(void *user, const void *p, size_t n)
 {
-    a->bad = true;
-    return -EBADMSG;
-}
-
-static int attempt_deliver(struct peer_attempt *a, const uint8_t *p, size_t n)
-{
-    a->pos += n;
-    a->data_ns = zc_now_ns();
+    struct peer_attempt *a = user;
     peer_count(&a->p->bytes_in, n);
     int r = a->ops->bytes(a, p, n);
     a->stopped = r < 0;
     return r;
-}
-
-/* Where the piece ends that begins at a->pos. */
-static size_t hit_piece(const struct peer_attempt *a)
-{
-    uint64_t at = a->off + a->pos, grid = a->answer.grid;
-    return (size_t)ZC_MIN((at / grid + 1) * grid - at, a->answer.len - a->pos);
-}
-
-static int hit_check(struct peer_attempt *a, const uint8_t *p, size_t n)
-{
-    uint64_t i = (a->off + a->pos) / a->answer.grid - a->off / a->answer.grid;
-    struct zc_digest sum = zc_digest_of(a->p->cfg.seed, p, n);
-    if (!zc_digest_eq(sum, a->answer.sums[i]))
-        return attempt_bad(a);
-    return attempt_deliver(a, p, n);
-}
-
-/* Room for a piece of `want` bytes. */
-static int attempt_room(struct peer_attempt *a, size_t want)
-{
-    if (a->cap >= want)
-        return 0;
-    uint8_t *more = realloc(a->piece, want);
-    if (!more)
-        return -ENOMEM;
-    a->piece = more;
-    a->cap = want;
-    return 0;
-}
-
-static int hit_data(struct peer_attempt *a, const uint8_t *p, size_t n)
-{
-    while (n) {
-        if (a->pos >= a->answer.len)
-            return attempt_bad(a);
-        size_t want = hit_piece(a);
-        if (a->have == 0 && n >= want) {
-            int r = hit_check(a, p, want);
-            if (r < 0)
-                return r;
-            p += want;
-            n -= want;
-            continue;
-        }
-        if (attempt_room(a, want) < 0)
-            return -ENOMEM;
-        size_t take = ZC_MIN(n, want - a->have);
-        memcpy(a->piece + a->have, p, take);
-        a->have += take;
-        p += take;
-        n -= take;
-        if (a->have == want) {
-            int r = hit_check(a, a->piece, want);
-            a->have = 0;
-            if (r < 0)
-                return r;
-        }
-    }
-    return 0;
-}
-
-/* A frame is whole, its bytes at p. */
-static int frame_take(struct peer_attempt *a, const uint8_t *p)
-{
-    struct zc_digest sum;
-    switch (a->frame.kind) {
-    case PEER_FRAME_TICK:
-        return zc_now_ns() - a->data_ns > ATTEMPT_NODATA_NS ? -ETIMEDOUT : 0;
-    case PEER_FRAME_END:
-        a->ended = true;
-        return 0;
-    case PEER_FRAME_FAILED:
-        return -EIO;
-    default:
-        break;
-    }
-    if (a->frame.len > a->answer.len - a->pos)
-        return attempt_bad(a);
-    sum = zc_digest_of(peer_frame_seed(a->object, a->off + a->pos), p, a->frame.len);
-    if (!zc_digest_eq(sum, a->frame.sum))
-        return attempt_bad(a);
-    return attempt_deliver(a, p, a->frame.len);
-}
-
-static int frames_data(struct peer_attempt *a, const uint8_t *p, size_t n)
-{
-    while (n) {
-        size_t want = a->in_frame ? a->frame.len : PEER_FRAME_HEAD;
-        const uint8_t *whole = p;
-        if (a->ended)
-            return attempt_bad(a);
-        if (a->have || n < want) {
-            if (attempt_room(a, ZC_MAX(want, (size_t)PEER_FRAME_HEAD)) < 0)
-                return -ENOMEM;
-            size_t take = ZC_MIN(n, want - a->have);
-            memcpy(a->piece + a->have, p, take);
-            a->have += take;
-            p += take;
-            n -= take;
-            if (a->have < want)
-                return 0;
-            whole = a->piece;
-        } else {
-            p += want;
-            n -= want;
-        }
-        a->have = 0;
-        if (!a->in_frame && peer_frame_load(whole, &a->frame) < 0)
-            return attempt_bad(a);
-        bool head = !a->in_frame;
-        a->in_frame = head && a->frame.len > 0;
-        if (a->in_frame)
-            continue;
-        int r = frame_take(a, whole);
-        if (r < 0)
-            return r;
-    }
-    return 0;
 }
 
 static void attempt_header(struct zc_http *h, const char *line, size_t n)
@@ -206,7 +82,6 @@ static void attempt_spoke(struct peer_attempt *a)
     if (a->spoke_ns)
         return;
     a->spoke_ns = ZC_MAX(zc_now_ns() - a->started_ns, (int64_t)1);
-    a->data_ns = zc_now_ns();
     peer_health_spoke(&a->p->health, a->node.index, a->spoke_ns);
 }
 
@@ -217,12 +92,19 @@ static int attempt_data(struct zc_http *h, const void *p, size_t n)
         return 0; /* words for people */
     if (!a->spoke_ns) {
         attempt_spoke(a);
-        if (a->bad || peer_answer_check(&a->answer, a->object, a->off, a->len) < 0)
-            return attempt_bad(a);
+        if (a->bad || peer_answer_check(&a->answer, a->object, a->off, a->len) < 0) {
+            a->bad = true;
+            return -EBADMSG;
+        }
         if (!a->ops->speaks(a))
             return -ECANCELED;
+        peer_body_init(&a->body, &a->answer, a->p->cfg.seed, attempt_deliver, a);
     }
-    return a->answer.state == PEER_STATE_HIT ? hit_data(a, p, n) : frames_data(a, p, n);
+    int r = peer_body_data(&a->body, p, n);
+    if (r == 0 && zc_now_ns() - a->body.data_ns > ATTEMPT_NODATA_NS)
+        r = -ETIMEDOUT;
+    a->bad = a->bad || a->body.bad;
+    return r;
 }
 
 /* ------------------------------------------------------------------ the end */
@@ -235,9 +117,9 @@ static int attempt_result(const struct peer_attempt *a, int err)
         return err;
     switch (a->http.status) {
     case 206:
-        if (a->pos < a->answer.len && (a->answer.state == PEER_STATE_HIT || !a->ended))
+        if (!peer_body_whole(&a->body))
             return -ECONNRESET;
-        return a->pos ? 0 : -EIO;
+        return a->body.pos ? 0 : -EIO;
     case 307:
         return a->answer.n_refers ? -EXDEV : -EBADMSG;
     case 404:
@@ -275,7 +157,7 @@ static void attempt_account(struct peer_attempt *a, int err)
 static void attempt_free(struct peer_attempt *a)
 {
     free(a->url);
-    free(a->piece);
+    peer_body_free(&a->body);
     free(a);
 }
 
@@ -322,6 +204,8 @@ int peer_attempt_start(struct zc_peer *p, const struct zc_cluster_node *to,
                                .expect = req->len,
                                .connect_timeout_ns = ATTEMPT_CONNECT_NS,
                                .stall_ns = ATTEMPT_STALL_NS,
+                               .deadline_ns = zc_now_ns() + ATTEMPT_BEGIN_NS +
+                                              (int64_t)(req->len / ATTEMPT_SLOWEST) * ZC_NS_PER_S,
                                .direct = true,
                                .loop = loop,
                                .header = attempt_header,

@@ -11,6 +11,7 @@
 
 #include "base/list.h"
 #include "net/net.h"
+#include "peer/body.h"
 #include "peer/health.h"
 #include "peer/peer.h"
 #include "peer/wire.h"
@@ -63,20 +64,15 @@ struct peer_attempt {
     struct zc_cluster_node node;
     struct peer_answer answer;
     struct zc_digest object;
-    uint64_t off, len;           /* asked for */
-    uint64_t pos;                /* how far checked bytes got, from off */
-    int64_t started_ns, data_ns; /* data_ns: when bytes, not ticks, came last */
-    int64_t spoke_ns;            /* how long the first word took; 0: it did not come */
-    bool ended, bad;             /* frames: the end was seen; anything was wrong */
-    bool stopped;                /* who wanted the bytes does not want them any more */
+    uint64_t off, len; /* asked for */
+    int64_t started_ns;
+    int64_t spoke_ns; /* how long the first word took; 0: it did not come */
+    bool bad;         /* anything was wrong */
+    bool stopped;     /* who wanted the bytes does not want them any more */
     struct zc_net_tls net_tls;
     char pinned[64];
     char *url;
-    struct zc_hasher *hasher;
-    uint8_t *piece; /* what is not checked yet */
-    size_t have, want, cap;
-    struct peer_frame frame;
-    bool in_frame;
+    struct peer_body body; /* once it has spoken */
 };
 
 /* Starts a question for len bytes at off of the request's object. 0, or negative errno and nothing

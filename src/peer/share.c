@@ -254,8 +254,11 @@ static void op_referred(struct share_op *op, const struct peer_attempt *a)
         if (zc_cluster_find(op->s->p->cfg.cluster, a->answer.refers[i], &n) && !n.is_self)
             op->refer[op->n_refer++] = n;
     }
-    if (++op->refers >= SHARE_REFERS_MAX || op->n_refer == 0)
-        op->direct = true;
+    /* Who refers although it was asked not to is not asked again. */
+    op->refers = op->direct ? SHARE_REFERS_MAX + 1 : op->refers + 1;
+    if (op->refers > SHARE_REFERS_MAX)
+        op->n_refer = 0;
+    op->direct = op->refers >= SHARE_REFERS_MAX || op->n_refer == 0;
 }
 
 /* Nobody is being asked any more. */
@@ -268,7 +271,8 @@ static void op_turn_ends(struct share_op *op)
         op_finish(op, op->theirs < 0 ? op->theirs : -ECANCELED);
         return;
     }
-    if (won && op->won_err == 0) {
+    bool whole = op->outer->off + op->got >= op->part_end; /* whatever came of it after that */
+    if (whole || (won && op->won_err == 0)) {
         /* It may have given less than it was asked for: it is asked on. */
         if (!op->relayed)
             op->next = op->won_by;
@@ -276,7 +280,7 @@ static void op_turn_ends(struct share_op *op)
         op_go(op);
         return;
     }
-    if (referred && !op->relayed)
+    if (referred && !op->relayed && op->refers <= SHARE_REFERS_MAX)
         op->next = op->asked; /* once more, when those that it named cannot help */
     else if (op->relayed && op->next_refer >= op->n_refer)
         op->direct = true;
