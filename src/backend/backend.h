@@ -84,6 +84,13 @@ struct zc_stat_req {
     void (*done)(struct zc_stat_req *, int err, const struct zc_attr *attr);
 };
 
+/* Who fetches the bytes of a get at the moment. */
+enum zc_abroad {
+    ZC_ABROAD_NO,    /* this node */
+    ZC_ABROAD_OWNER, /* the node that owns them */
+    ZC_ABROAD_OTHER  /* one that has them from the owner itself */
+};
+
 /* Bytes [off, off + len) of one version of an object. */
 struct zc_get_req {
     struct zc_req base;
@@ -94,9 +101,10 @@ struct zc_get_req {
     unsigned lane;       /* requests with an equal lane may share a loop or connection */
     /* For a source whose bytes other nodes may have (peer/peer.h); stores take no notice. */
     uint64_t size; /* of the object at this version */
-    bool owner; /* another node takes this one for the owner: not to be asked of an owner again */
-    bool exact; /* of a random reader: the bytes around are not likely to be wanted */
-    _Atomic bool abroad; /* set by the source while another node fetches these bytes for it */
+    bool owner;   /* another node takes this one for the owner: not to be asked of an owner again */
+    bool exact;   /* of a random reader: the bytes around are not likely to be wanted */
+    bool replica; /* another node takes this one for a replica: to be had from the owner itself */
+    _Atomic unsigned char abroad; /* enum zc_abroad, set by the source */
     /* Bytes in order, each exactly once also over retries. 0, or a negative errno to stop. */
     int (*data)(struct zc_get_req *, const void *p, size_t n);
     /* err 0: all len bytes were passed to data(). */

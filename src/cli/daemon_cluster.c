@@ -330,11 +330,12 @@ static json_t *cluster_peer(struct zc_daemon *d)
     struct zc_peer_stats s;
     zc_peer_get_stats(d->peer, &s);
 #define N(v) ((json_int_t)(v))
-    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:i}", "asked", N(s.asked),
-                     "bytes_in", N(s.bytes_in), "served", N(s.served), "bytes_out", N(s.bytes_out),
-                     "referred", N(s.referred), "refused", N(s.refused), "hedges", N(s.hedges),
-                     "late", N(s.late), "failed", N(s.failed), "bad_sums", N(s.bad_sums), "direct",
-                     N(s.direct), "former", N(s.former), "aside", (int)s.aside);
+    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:i}", "asked",
+                     N(s.asked), "bytes_in", N(s.bytes_in), "served", N(s.served), "bytes_out",
+                     N(s.bytes_out), "referred", N(s.referred), "refused", N(s.refused), "hedges",
+                     N(s.hedges), "late", N(s.late), "failed", N(s.failed), "bad_sums",
+                     N(s.bad_sums), "direct", N(s.direct), "former", N(s.former), "hot", N(s.hot),
+                     "replicas", N(s.replicas), "aside", (int)s.aside);
 #undef N
 }
 

@@ -119,6 +119,7 @@ void zc_object_close_for_node(struct zc_object *o);
 enum zc_reach {
     ZC_REACH_HELD,   /* nothing: what is here */
     ZC_REACH_COMING, /* wait for what is on its way, wherever from */
+    ZC_REACH_OWNER,  /* have it from its owner, for which it stands in */
     ZC_REACH_STORE,  /* fetch it as its owner */
 };
 /* As zc_object_want. -ENOENT: it is not here (and not coming, or not to be fetched). -EBUSY: some
@@ -126,11 +127,12 @@ enum zc_reach {
    other for the owner must not wait in a circle. */
 int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach,
                             enum zc_prio prio, struct zc_waiter *w);
-/* As zc_object_prefetch, as the owner. */
-void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio,
-                              bool exact);
-/* Is some of it on its way from another node? May have changed by the next moment. */
-bool zc_object_abroad(struct zc_object *o, uint64_t off, uint64_t len);
+/* As zc_object_prefetch; reach: ZC_REACH_OWNER or ZC_REACH_STORE. */
+void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach,
+                              enum zc_prio prio, bool exact);
+/* Is some of it on its way from another node, so that who asks with this reach must not wait? May
+   have changed by the next moment. */
+bool zc_object_abroad(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach);
 /* How many bytes from `off` on are in the backing file for good, `len` at the most: they do not
    change any more as long as somebody has the file open. */
 uint64_t zc_object_settled(struct zc_object *o, uint64_t off, uint64_t len);

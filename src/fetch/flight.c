@@ -267,7 +267,8 @@ static void flight_done(struct zc_get_req *req, int err)
     struct zc_fetch_src *src = fl->src;
     uint64_t off = fl->off + fl->announced, len = fl->len - fl->announced;
     enum zc_prio prio = fl->req.base.prio;
-    unsigned how = (req->owner ? FETCH_OWNER : 0) | (req->exact ? FETCH_EXACT : 0);
+    unsigned how = (req->owner ? FETCH_OWNER : 0) | (req->exact ? FETCH_EXACT : 0) |
+                   (req->replica ? FETCH_REPLICA : 0);
 
     if (err == 0 && len)
         err = -EBADMSG; /* the backend broke its promise */
@@ -402,6 +403,7 @@ static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum z
         .size = o->size,
         .owner = how & FETCH_OWNER,
         .exact = how & FETCH_EXACT,
+        .replica = how & FETCH_REPLICA,
         .data = flight_data,
         .done = flight_done,
     };

@@ -126,7 +126,7 @@ void fetch_wake(struct zc_object *o, uint64_t off, uint64_t len, bool lost);
 bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len);
 
 /* flight.c */
-enum { FETCH_OWNER = 1, FETCH_EXACT = 2 }; /* zc_get_req's owner and exact */
+enum { FETCH_OWNER = 1, FETCH_EXACT = 2, FETCH_REPLICA = 4 }; /* zc_get_req's flags */
 /* Starts GETs for what is absent of the range. Called without locks. 0 or the first error. */
 int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio, unsigned how);
 

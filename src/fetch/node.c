@@ -23,22 +23,26 @@ struct zc_objid zc_object_id(const struct zc_object *o)
     return o->id;
 }
 
-/* Under o->lock. */
-static bool node_abroad(struct zc_object *o, uint64_t off, uint64_t len)
+/* An owner waits for nobody, one that stands in for it waits for the owner alone, and whoever was
+   named in a referral for all: so no two wait for each other. Under o->lock. */
+static bool node_abroad(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach)
 {
+    unsigned most = reach == ZC_REACH_STORE   ? ZC_ABROAD_NO
+                    : reach == ZC_REACH_OWNER ? ZC_ABROAD_OWNER
+                                              : ZC_ABROAD_OTHER;
     zc_list_for_each (it, &o->flights) {
         struct fetch_flight *fl = zc_list_entry(it, struct fetch_flight, link);
         if (fl->off + fl->announced < off + len && fl->off + fl->len > off &&
-            atomic_load(&fl->req.abroad))
+            atomic_load(&fl->req.abroad) > most)
             return true;
     }
     return false;
 }
 
-bool zc_object_abroad(struct zc_object *o, uint64_t off, uint64_t len)
+bool zc_object_abroad(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach)
 {
     pthread_mutex_lock(&o->lock);
-    bool abroad = node_abroad(o, off, len);
+    bool abroad = node_abroad(o, off, len, reach);
     pthread_mutex_unlock(&o->lock);
     return abroad;
 }
@@ -69,7 +73,7 @@ int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enu
         r = -ESTALE;
     else if (reach == ZC_REACH_HELD || (reach == ZC_REACH_COMING && !node_coming(o, off, len)))
         r = -ENOENT;
-    else if (reach == ZC_REACH_STORE && node_abroad(o, off, len))
+    else if (node_abroad(o, off, len, reach))
         r = -EBUSY;
     if (r == 0) {
         w->off = off;
@@ -80,13 +84,13 @@ int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enu
     if (r != 0 || reach == ZC_REACH_COMING)
         return r;
     fetch_object_ref(o); /* done() may come before the next line, and close the object */
-    fetch_start(o, off, len, prio, FETCH_OWNER);
+    fetch_start(o, off, len, prio, reach == ZC_REACH_STORE ? FETCH_OWNER : FETCH_REPLICA);
     fetch_object_unref(o);
     return 0;
 }
 
-void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio,
-                              bool exact)
+void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach,
+                              enum zc_prio prio, bool exact)
 {
     uint64_t cs = o->fetch->cfg.chunk_size, end = off + ZC_MIN(len, o->size - off);
     if (off >= o->size || len == 0 || zc_object_complete(o) || atomic_load(&o->stale))
@@ -95,7 +99,9 @@ void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, e
         off -= off % cs;
         end = ZC_MIN((end + cs - 1) / cs * cs, o->size);
     }
-    fetch_start(o, off, end - off, prio, FETCH_OWNER | (exact ? FETCH_EXACT : 0));
+    fetch_start(o, off, end - off, prio,
+                (reach == ZC_REACH_STORE ? FETCH_OWNER : FETCH_REPLICA) |
+                    (exact ? FETCH_EXACT : 0));
 }
 
 uint64_t zc_object_settled(struct zc_object *o, uint64_t off, uint64_t len)

@@ -129,6 +129,15 @@ int64_t peer_health_hedge_ns(struct peer_health *h, unsigned node)
     return ZC_MAX(ZC_MIN(ns, PEER_HEDGE_MAX_NS), PEER_HEDGE_MIN_NS);
 }
 
+int64_t peer_health_usual_ns(struct peer_health *h, unsigned node)
+{
+    pthread_mutex_lock(&h->lock);
+    struct peer_node_health *n = health_of(h, node);
+    int64_t ns = n ? n->mean_ns : 0;
+    pthread_mutex_unlock(&h->lock);
+    return ns;
+}
+
 void peer_health_earn(struct peer_health *h)
 {
     pthread_mutex_lock(&h->lock);

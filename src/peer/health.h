@@ -67,6 +67,8 @@ void peer_health_lied(struct peer_health *h, unsigned node, int64_t now_ns);
 void peer_health_nothing(struct peer_health *h, unsigned node);
 /* After how long another one is to be asked. */
 int64_t peer_health_hedge_ns(struct peer_health *h, unsigned node);
+/* How long its first word usually takes; 0: not known. */
+int64_t peer_health_usual_ns(struct peer_health *h, unsigned node);
 /* A get of bytes of others begins: earns its part of both budgets. */
 void peer_health_earn(struct peer_health *h);
 /* Takes a token; false: there is none. */

@@ -18,6 +18,7 @@ int zc_peer_new(const struct zc_peer_config *cfg, struct zc_peer **out, struct z
         return zc_error_set(err, -ENOMEM, "no memory");
     p->cfg = *cfg;
     peer_health_init(&p->health);
+    peer_hot_init(&p->hot_keys);
     zc_cluster_self(cfg->cluster, &self);
     memcpy(p->self, self.id, sizeof(p->self));
     int r = 0;
@@ -68,6 +69,7 @@ void zc_peer_free(struct zc_peer *p)
     if (p->net)
         zc_net_free(p->net);
     peer_health_free(&p->health);
+    peer_hot_free(&p->hot_keys);
     if (p->has_tls)
         zc_peer_tls_free(&p->tls);
     free(p);
@@ -122,6 +124,8 @@ void zc_peer_get_stats(struct zc_peer *p, struct zc_peer_stats *out)
         .bad_sums = atomic_load(&p->bad_sums),
         .direct = atomic_load(&p->direct),
         .former = atomic_load(&p->former),
+        .hot = atomic_load(&p->hot),
+        .replicas = atomic_load(&p->replicas),
         .aside = peer_health_aside(&p->health, zc_now_ns()),
     };
 }

@@ -69,6 +69,8 @@ struct zc_peer_stats {
     uint64_t bad_sums;             /* bytes or words of others that were wrong */
     uint64_t direct;               /* gets of bytes of others that went to the store */
     uint64_t former;               /* gets of own bytes that a former owner had */
+    uint64_t hot;                  /* answers that named replicas */
+    uint64_t replicas;             /* gets of what is hot that went to a replica */
     unsigned aside;                /* nodes not asked at the moment */
 };
 void zc_peer_get_stats(struct zc_peer *p, struct zc_peer_stats *out);

@@ -13,6 +13,7 @@
 #include "net/net.h"
 #include "peer/body.h"
 #include "peer/health.h"
+#include "peer/heat.h"
 #include "peer/peer.h"
 #include "peer/wire.h"
 
@@ -29,11 +30,12 @@ struct zc_peer {
     bool has_tls;
     struct zc_net *net;
     struct peer_health health;
+    struct peer_hot hot_keys;
     struct peer_server *server;
     uint16_t port;
     uint8_t self[ZC_NODE_ID];
     _Atomic uint64_t asked, bytes_in, served, bytes_out, referred, refused, hedges, late, failed,
-        bad_sums, direct, former;
+        bad_sums, direct, former, hot, replicas;
 };
 
 static inline void peer_count(_Atomic uint64_t *c, uint64_t n)
@@ -107,6 +109,7 @@ struct peer_server {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     struct zc_list children;
+    struct peer_heat heat;
     struct zc_list streams; /* struct peer_stream that wait for their connection */
     unsigned asking;        /* threads of the ask half */
     _Atomic unsigned filling;
@@ -116,8 +119,8 @@ struct peer_server {
 void peer_child_free(struct peer_server *s, struct peer_child *c);
 struct MHD_Response;
 /* The headers that every answer with bytes has. */
-void peer_answer_head(struct MHD_Response *r, struct zc_object *o, const char *state, uint64_t off,
-                      uint64_t len);
+void peer_answer_head(struct peer_server *s, struct MHD_Response *r, struct zc_object *o,
+                      const char *state, uint64_t off, uint64_t len);
 
 /* Answers with bytes as they come. Takes the object over. An MHD_Result. */
 int peer_stream_answer(struct peer_server *s, struct MHD_Connection *conn, struct zc_object *o,

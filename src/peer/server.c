@@ -99,10 +99,17 @@ static void server_connection(void *cls, struct MHD_Connection *conn, void **con
 
 /* ------------------------------------------------------------------ bytes that are here */
 
-void peer_answer_head(struct MHD_Response *r, struct zc_object *o, const char *state, uint64_t off,
-                      uint64_t len)
+void peer_answer_head(struct peer_server *s, struct MHD_Response *r, struct zc_object *o,
+                      const char *state, uint64_t off, uint64_t len)
 {
     char text[128], hex[ZC_DIGEST_HEX + 1];
+    uint64_t key = zc_cluster_key(zc_object_id(o).id, off);
+    unsigned replicas = peer_heat_add(&s->heat, key, len, zc_now_ns());
+    if (replicas > 1) {
+        snprintf(text, sizeof(text), "%u", replicas);
+        MHD_add_response_header(r, "Zcache-Replicas", text);
+        peer_count(&s->p->hot, 1);
+    }
     zc_digest_hex(hex, zc_object_id(o).id);
     snprintf(text, sizeof(text), "bytes %llu-%llu/%llu", (unsigned long long)off,
              (unsigned long long)(off + len - 1), (unsigned long long)zc_object_size(o));
@@ -256,7 +263,7 @@ static enum MHD_Result server_object(struct peer_server *s, struct MHD_Connectio
     if (here > 0 && (here == r->len || here >= PEER_FRAME_MAX || r->reach == ZC_REACH_HELD)) {
         resp = server_hit(s, o, r->off, &here);
         if (resp) {
-            peer_answer_head(resp, o, "hit", r->off, here);
+            peer_answer_head(s, resp, o, "hit", r->off, here);
             peer_count(&s->p->served, 1);
             peer_count(&s->p->bytes_out, here);
         }
@@ -482,6 +489,7 @@ int peer_server_new(struct zc_peer *p, struct peer_server **out, uint16_t *port,
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
     zc_list_init(&s->children);
+    peer_heat_init(&s->heat);
     zc_list_init(&s->streams);
     int fd = server_listen(p->cfg.bind, port, err);
     if (fd >= 0) {
@@ -511,6 +519,7 @@ void peer_server_free(struct peer_server *s)
     pthread_mutex_unlock(&s->lock);
     if (s->mhd)
         MHD_stop_daemon(s->mhd);
+    peer_heat_free(&s->heat);
     pthread_cond_destroy(&s->idle);
     pthread_mutex_destroy(&s->lock);
     free(s);

@@ -58,8 +58,8 @@ struct share_op {
     struct zc_cluster_node nodes[SHARE_RANKS];
     unsigned n, next; /* the next one to be asked */
     bool former;      /* nodes are former owners: to be asked for what they hold */
-    bool asked_former;
-    bool direct; /* no more referrals */
+    bool replica;     /* the first of them stands in for the owner, who comes next */
+    bool direct;      /* no more referrals */
     unsigned refers;
     struct zc_cluster_node refer[PEER_REFERS];
     unsigned n_refer, next_refer;
@@ -189,7 +189,7 @@ static void op_store_done(struct zc_get_req *in, int err)
 static void op_store(struct share_op *op)
 {
     struct zc_get_req *outer = op->outer;
-    atomic_store(&outer->abroad, false);
+    atomic_store(&outer->abroad, ZC_ABROAD_NO);
     op->in = (struct zc_get_req){
         .base = {.prio = outer->base.prio, .deadline_ns = outer->base.deadline_ns, .user = op},
         .path = outer->path,
@@ -216,6 +216,9 @@ static bool op_speaks(struct peer_attempt *a)
     if (op_cancelled(op) || op->winner || op->gave_up)
         return false;
     op->winner = a;
+    if (a->answer.replicas > 1)
+        peer_hot_set(&op->s->p->hot_keys, zc_cluster_key(op->object, op->part_off),
+                     a->answer.replicas, zc_now_ns());
     op->turn++; /* the timers have nothing to do any more */
     for (unsigned i = 0; i < 2; i++) {
         if (op->tries[i] && op->tries[i] != a) {
@@ -426,11 +429,12 @@ static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, en
     op->hedged = op->gave_up = false;
     op->relayed = relayed;
     if (reach != ZC_REACH_HELD)
-        atomic_store(&op->outer->abroad, true);
+        atomic_store(&op->outer->abroad,
+                     reach == ZC_REACH_STORE ? ZC_ABROAD_OWNER : ZC_ABROAD_OTHER);
     if (op_start(op, 0, to, reach) < 0)
         return false;
     op->turn++;
-    if (reach == ZC_REACH_STORE)
+    if (reach >= ZC_REACH_OWNER)
         op_timer(op, peer_health_hedge_ns(&op->s->p->health, to->index), op_hedge);
     op_timer(op, reach == ZC_REACH_HELD ? PEER_HEDGE_MAX_NS : PEER_STATUS_NS, op_give_up);
     return true;
@@ -456,7 +460,10 @@ static void op_ask(struct share_op *op)
             op_store(op);
             return;
         }
-        if (op_may(op, n) && op_ask_one(op, n, op->former ? ZC_REACH_HELD : ZC_REACH_STORE, false))
+        enum zc_reach reach = op->former                      ? ZC_REACH_HELD
+                              : op->replica && op->asked == 0 ? ZC_REACH_OWNER
+                                                              : ZC_REACH_STORE;
+        if (op_may(op, n) && op_ask_one(op, n, reach, false))
             return;
     }
     if (op->former)
@@ -484,6 +491,37 @@ static bool share_former_pays(struct share *s)
     return pays;
 }
 
+/* What is hot is had from one of its replicas: of two that are drawn, the one that answers faster
+   (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). A replica itself
+   has it from the owner. */
+static void op_replica(struct share_op *op, uint64_t key)
+{
+    struct zc_peer *p = op->s->p;
+    struct zc_cluster_node r[PEER_REPLICAS_MAX];
+    unsigned n = peer_hot_get(&p->hot_keys, key, zc_now_ns());
+    /* Half of the nodes at most: replicas themselves ask the owner. */
+    n = n > 1 ? ZC_MIN(n, (zc_cluster_count(p->cfg.cluster) + 1) / 2) : 1;
+    n = n > 1 ? zc_cluster_rank(p->cfg.cluster, key, r, n) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (r[i].is_self)
+            return;
+    }
+    if (n < 2)
+        return;
+    uint64_t drawn = share_random(op->s);
+    unsigned a = (unsigned)(drawn % n), b = (unsigned)(drawn / n % n);
+    if (peer_health_usual_ns(&p->health, r[b].index) < peer_health_usual_ns(&p->health, r[a].index))
+        a = b;
+    if (a == 0)
+        return;
+    op->nodes[2] = op->nodes[1];
+    op->nodes[1] = op->nodes[0];
+    op->nodes[0] = r[a];
+    op->n = ZC_MIN(op->n + 1, (unsigned)SHARE_RANKS);
+    op->replica = true;
+    peer_count(&p->replicas, 1);
+}
+
 static void op_part(struct share_op *op)
 {
     struct zc_cluster *c = op->s->p->cfg.cluster;
@@ -492,10 +530,12 @@ static void op_part(struct share_op *op)
     op->part_off = at;
     op->part_end = ZC_MIN((at / ZC_CLUSTER_GROUP + 1) * ZC_CLUSTER_GROUP, end);
     op->next = op->n_refer = op->next_refer = op->refers = 0;
-    op->direct = op->former = false;
+    op->direct = op->former = op->replica = false;
     op->n = op->outer->owner ? 0 : zc_cluster_rank(c, key, op->nodes, SHARE_RANKS);
     if (op->n > 0 && !op->nodes[0].is_self) {
         peer_health_earn(&op->s->p->health);
+        if (!op->outer->replica)
+            op_replica(op, key);
         return;
     }
     op->former = true;

@@ -110,8 +110,7 @@ static void stream_ticks(void *arg, bool net_ends)
     bool go_on = !st->over && !net_ends;
     bool waits = go_on && st->waiting && !st->ready;
     pthread_mutex_unlock(&st->lock);
-    bool circle =
-        waits && st->reach == ZC_REACH_STORE && zc_object_abroad(st->o, st->off, st->end - st->off);
+    bool circle = waits && zc_object_abroad(st->o, st->off, st->end - st->off, st->reach);
     pthread_mutex_lock(&st->lock);
     if (!st->over && st->suspended) {
         st->tick = true;
@@ -270,7 +269,7 @@ static enum MHD_Result stream_send(struct peer_stream *st)
         stream_free(st);
         return MHD_NO;
     }
-    peer_answer_head(r, st->o, "filling", st->off, st->end - st->off);
+    peer_answer_head(st->s, r, st->o, "filling", st->off, st->end - st->off);
     peer_count(&st->s->p->served, 1);
     enum MHD_Result ok = MHD_queue_response(st->conn, MHD_HTTP_PARTIAL_CONTENT, r);
     MHD_destroy_response(r);
@@ -309,8 +308,8 @@ int peer_stream_answer(struct peer_server *s, struct MHD_Connection *conn, struc
     pthread_mutex_lock(&s->lock);
     zc_list_push_back(&s->streams, &st->link);
     pthread_mutex_unlock(&s->lock);
-    if (st->reach == ZC_REACH_STORE)
-        zc_object_fetch_for_node(o, r->off, r->len, r->prio, r->exact);
+    if (st->reach >= ZC_REACH_OWNER)
+        zc_object_fetch_for_node(o, r->off, r->len, r->reach, r->prio, r->exact);
     int e = stream_want(st);
     if (e == 1)
         st->tick = false; /* the bytes are the first word */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See wire.h. */
 #include "peer/wire.h"
+#include "peer/heat.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -74,6 +75,8 @@ static int request_reach(enum zc_reach *out, const char *value, size_t n)
         *out = ZC_REACH_HELD;
     else if (n == 6 && memcmp(value, "coming", 6) == 0)
         *out = ZC_REACH_COMING;
+    else if (n == 5 && memcmp(value, "owner", 5) == 0)
+        *out = ZC_REACH_OWNER;
     else
         return -EINVAL;
     return 0;
@@ -150,6 +153,8 @@ static void request_escape(struct zc_buf *b, const char *s)
 
 void peer_request_target(const struct peer_request *r, struct zc_buf *b)
 {
+    static const char *const reaches[] = {
+        [ZC_REACH_HELD] = "held", [ZC_REACH_COMING] = "coming", [ZC_REACH_OWNER] = "owner"};
     zc_buf_adds(b, PEER_TARGET "?source=");
     request_escape(b, r->source);
     zc_buf_adds(b, "&path=");
@@ -159,7 +164,7 @@ void peer_request_target(const struct peer_request *r, struct zc_buf *b)
     zc_buf_addf(b, "&size=%llu&off=%llu&len=%llu&prio=%d", (unsigned long long)r->size,
                 (unsigned long long)r->off, (unsigned long long)r->len, (int)r->prio);
     if (r->reach != ZC_REACH_STORE)
-        zc_buf_addf(b, "&reach=%s", r->reach == ZC_REACH_HELD ? "held" : "coming");
+        zc_buf_addf(b, "&reach=%s", reaches[r->reach]);
     if (r->direct)
         zc_buf_adds(b, "&direct=1");
     if (r->exact)
@@ -268,6 +273,10 @@ int peer_answer_line(struct peer_answer *a, const char *line, size_t n)
     } else if (answer_is(line, n, "Zcache-Sums", &v, &vn)) {
         r = answer_digests(v, vn, PEER_PIECES_MAX, answer_put_sum, a);
         a->n_sums = r > 0 ? (unsigned)r : 0;
+    } else if (answer_is(line, n, "Zcache-Replicas", &v, &vn)) {
+        uint64_t many;
+        r = wire_number(v, vn, &many);
+        a->replicas = r == 0 ? (unsigned)ZC_MIN(many, (uint64_t)PEER_REPLICAS_MAX) : 0;
     } else if (answer_is(line, n, "Zcache-Refer", &v, &vn)) {
         r = answer_digests(v, vn, PEER_REFERS, answer_put_refer, a);
         a->n_refers = r > 0 ? (unsigned)r : 0;

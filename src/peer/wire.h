@@ -4,11 +4,13 @@
  * can ask, too.
  *
  * A question:
- *     GET /v1/data?source=ID&path=P&version=V&size=N&off=N&len=N[&reach=held|coming][&direct=1]
+ *     GET /v1/data?source=ID&path=P&version=V&size=N&off=N&len=N[&reach=held|coming|owner]
+ *                 [&direct=1]
  *                 [&exact=1][&prio=0|1|2][&node=HEX]
  *     source, path, version and size name one version of an object, as zc_objid_of takes them.
- *     reach: whether the asked node may fetch (the default), may only wait for what is on its way
- *     to it (it was named in a referral), or only give what it has. direct: no referral, please.
+ *     reach: the asked node is taken for the owner, and may fetch from the store (the default); or
+ * it stands in for it, and may fetch from it; may only wait for what is on its way to it (it was
+ *     named in a referral); or only give what it has. direct: no referral, please.
  * Answers:
  *     206  Zcache-State: hit      the body is the bytes; the sums of their pieces came before them
  *          Zcache-State: filling  the body is frames, see below
@@ -16,6 +18,7 @@
  *     404  not here: no such source, or (reach) no such bytes
  *     409  this node takes another one for the owner, and waits for it itself
  *     503  busy
+ *     Zcache-Replicas: N on a 206: so many nodes, in the ring's order, are to give this from now on
  * with Zcache-Object (the digest of what the question named) and Content-Range, which may be
  * shorter than what was asked for, on a 206. Pieces end where a multiple of Zcache-Grid in the
  * object does; Zcache-Sums has the XXH3-128 of each.
@@ -73,6 +76,7 @@ struct peer_answer {
     uint64_t off, len; /* of the Content-Range */
     uint64_t grid;
     unsigned n_sums, n_refers;
+    unsigned replicas; /* 0: not said */
     struct zc_digest sums[PEER_PIECES_MAX];
     uint8_t refers[PEER_REFERS][ZC_NODE_ID];
 };

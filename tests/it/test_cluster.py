@@ -94,6 +94,7 @@ def test_all_want_the_same_cold_file(make, data):
     assert with_peers <= without, (with_peers, without)
 
 
+@pytest.mark.sanitized
 def test_a_node_is_killed_while_all_read(make, data):
     cluster = make(4)
     nodes = cluster.start_all()
@@ -230,6 +231,7 @@ def test_certificates_of_ones_own(make, data, work):
     assert cluster.peers(0)["served"] == served
 
 
+@pytest.mark.sanitized
 def test_commands_for_all_nodes(make, data):
     cluster = make(3)
     nodes = cluster.start_all()
@@ -261,3 +263,25 @@ def test_owner_only_keeps_few_copies(make, data):
     # A twentieth, and what was open at the end.
     assert max(c["spare_bytes"] for c in caches) <= 0.05 * (256 << 20) + data.sizes["large/0"], caches
     assert sum(c["used_bytes"] for c in caches) < 2 * data.bytes, caches
+
+
+def test_what_is_hot_is_given_by_several(make, data):
+    """One file that all want again and again, kept by its owner alone: its load is shared out."""
+    cluster = make(5, options=["--replicate", "owner-only"])
+    nodes = cluster.start_all(size="512MiB")
+    path = "large/0"
+    read_all(nodes, data, paths=[path])
+    store = Store(cluster)
+    before = {i: cluster.peers(i)["bytes_out"] for i in cluster.nodes}
+    owners = {i for i in cluster.nodes if nodes[i].status()["backend"]["bytes"] > 0}
+    for _ in range(8):
+        for i, m in enumerate(nodes):
+            if i not in owners:
+                cluster.zc.ok("free", m.join(path))
+                with open(m.join(path), "rb") as f:  # the kernel has it, too
+                    os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        read_all(nodes, data, paths=[path])
+    assert store.gets == 0
+    given = {i: cluster.peers(i)["bytes_out"] - before[i] for i in cluster.nodes}
+    assert all_peers(cluster, "hot") > 0 and all_peers(cluster, "replicas") > 0, given
+    assert sum(n > 0 for i, n in given.items() if i not in owners) > 0, (given, owners)
