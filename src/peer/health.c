@@ -138,6 +138,15 @@ int64_t peer_health_usual_ns(struct peer_health *h, unsigned node)
     return ns;
 }
 
+bool peer_health_is_aside(struct peer_health *h, unsigned node, int64_t now_ns)
+{
+    pthread_mutex_lock(&h->lock);
+    struct peer_node_health *n = health_of(h, node);
+    bool aside = n && n->aside_ns && n->until_ns > now_ns;
+    pthread_mutex_unlock(&h->lock);
+    return aside;
+}
+
 void peer_health_earn(struct peer_health *h)
 {
     pthread_mutex_lock(&h->lock);

@@ -8,7 +8,8 @@
  *     trial. Wrong bytes set a node aside for a minute.
  *   - A second node is asked after four times the usual time of a first word (mean and deviation as
  *     in RFC 6298), at least 50 ms and at most 250 ms, and only while the budget lasts: one
- *     question in twenty, with a burst of 32 (Dean and Barroso, "The Tail at Scale", CACM 2013).
+ *     question in fifty, with a burst of 8 (Dean and Barroso, "The Tail at Scale", CACM 2013). That
+ *     is enough for the breaker to open; once it is open, asking the next one costs nothing.
  *     What is asked twice may be read from the store twice, so that less than 50 ms does not pay: a
  *     machine with more to do than processors keeps anybody waiting for 10 ms now and then, and
  *     three such waits in a row set a node aside that does well.
@@ -29,8 +30,8 @@
 #define PEER_STATUS_NS ZC_NS_PER_S /* without a first word for so long: given up */
 #define PEER_ASIDE_NS (5 * ZC_NS_PER_S)
 #define PEER_LIAR_NS (60 * ZC_NS_PER_S)
-#define PEER_BURST 32
-#define PEER_SHARE 20 /* one in so many */
+#define PEER_BURST 8
+#define PEER_SHARE 50 /* one in so many */
 
 struct peer_node_health {
     unsigned late;           /* in a row */
@@ -71,6 +72,8 @@ int64_t peer_health_hedge_ns(struct peer_health *h, unsigned node);
 int64_t peer_health_usual_ns(struct peer_health *h, unsigned node);
 /* A get of bytes of others begins: earns its part of both budgets. */
 void peer_health_earn(struct peer_health *h);
+/* Is it set aside? */
+bool peer_health_is_aside(struct peer_health *h, unsigned node, int64_t now_ns);
 /* Takes a token; false: there is none. */
 bool peer_health_hedge(struct peer_health *h);
 /* 0, or how long to wait first: between one and 200 ms. */

@@ -27,7 +27,9 @@
 
 #define SHARE_RANKS 3
 #define SHARE_FORMERS 2
-#define SHARE_REFERS_MAX 8 /* referrals of one part in a row */
+#define SHARE_REFERS_MAX 8                 /* referrals of one part in a row */
+#define SHARE_AGAIN_NS (50 * ZC_NS_PER_MS) /* until a second question is thought of again */
+#define SHARE_LATE_NS (20 * ZC_NS_PER_MS)  /* a timer that comes so late: this node has no time */
 #define SHARE_FORMER_LOW 0.02
 #define SHARE_FORMER_SAMPLE 32
 
@@ -68,6 +70,7 @@ struct share_op {
     struct peer_attempt *winner;
     unsigned turn; /* timers of an earlier turn have nothing to say */
     bool hedged, gave_up, relayed;
+    int64_t hedge_ns;          /* when the second is to be asked */
     unsigned asked, hedged_to; /* which of nodes */
     bool won, referred;        /* what came of the turn */
     int won_err;
@@ -371,16 +374,24 @@ static bool op_may(struct share_op *op, const struct zc_cluster_node *n)
     return peer_health_may(&op->s->p->health, n->index, zc_now_ns());
 }
 
-/* The first is late: the next one is asked, too. */
+/* The first is late: the next one is asked, too. Not when this node itself is late, as its own
+   timer shows, nor beyond the budget; but always when the first was set aside meanwhile. */
 static void op_hedge(struct share_op *op)
 {
     struct zc_peer *p = op->s->p;
+    int64_t now = zc_now_ns();
     if (op->winner || op->hedged || op->gave_up || !op->tries[0])
         return;
     while (op->next < op->n && !op->nodes[op->next].is_self && !op_may(op, &op->nodes[op->next]))
         op->next++;
-    if (op->next >= op->n || !peer_health_hedge(&p->health))
+    if (op->next >= op->n)
         return;
+    if (!peer_health_is_aside(&p->health, op->tries[0]->node.index, now) &&
+        (now - op->hedge_ns > SHARE_LATE_NS || !peer_health_hedge(&p->health))) {
+        op->hedge_ns = now + SHARE_AGAIN_NS;
+        op_timer(op, SHARE_AGAIN_NS, op_hedge);
+        return;
+    }
     op->hedged = true;
     peer_count(&p->hedges, 1);
     if (op->nodes[op->next].is_self) {
@@ -434,8 +445,11 @@ static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, en
     if (op_start(op, 0, to, reach) < 0)
         return false;
     op->turn++;
-    if (reach >= ZC_REACH_OWNER)
-        op_timer(op, peer_health_hedge_ns(&op->s->p->health, to->index), op_hedge);
+    if (reach >= ZC_REACH_OWNER) {
+        int64_t wait = peer_health_hedge_ns(&op->s->p->health, to->index);
+        op->hedge_ns = zc_now_ns() + wait;
+        op_timer(op, wait, op_hedge);
+    }
     op_timer(op, reach == ZC_REACH_HELD ? PEER_HEDGE_MAX_NS : PEER_STATUS_NS, op_give_up);
     return true;
 }

@@ -54,8 +54,15 @@ class Store:
         return self.cluster.net.sent("store") - self.bytes0
 
 
-def all_peers(cluster, name):
-    return sum(cluster.peers(i)[name] for i in cluster.nodes)
+def all_peers(cluster, *names):
+    return sum(cluster.peers(i)[name] for i in cluster.nodes for name in names)
+
+
+def nothing_from(store):
+    """All of it came from the nodes. What was asked twice, because a machine that is busy kept a node waiting, may
+    have come from the store, but cannot be more than the budget for that."""
+    twice = all_peers(store.cluster, "hedges", "direct", "late")
+    assert store.gets <= twice, (store.gets, twice)
 
 
 @pytest.mark.parametrize("n", [3, 7])
@@ -71,7 +78,7 @@ def test_each_byte_is_read_from_the_store_once(make, data, n):
     assert all_peers(cluster, "bad_sums") == 0
     before = Store(cluster)
     read_all(nodes, data)
-    assert before.gets == 0
+    assert before.gets == 0  # each has its own copy
 
 
 def test_all_want_the_same_cold_file(make, data):
@@ -148,7 +155,7 @@ def test_two_halves_and_one_again(make, data):
     cluster.meet(seconds=120)
     store = Store(cluster)
     read_all(nodes, data)
-    assert store.gets == 0
+    nothing_from(store)
 
 
 def test_an_empty_node_joins(make, data):
@@ -249,7 +256,7 @@ def test_commands_for_all_nodes(make, data):
     assert "node0 *" in text and "node2" in text
     store = Store(cluster)
     read_all(nodes, data)
-    assert store.gets == 0
+    nothing_from(store)
     zc.ok("free", "--cluster", nodes[2].path)
     wait_for(lambda: sum(m.used() for m in nodes) < 0.1 * data.bytes, 30,
              message="space did not come back")
@@ -262,7 +269,8 @@ def test_owner_only_keeps_few_copies(make, data):
     caches = [m.status()["cache"] for m in nodes]
     # A twentieth, and what was open at the end.
     assert max(c["spare_bytes"] for c in caches) <= 0.05 * (256 << 20) + data.sizes["large/0"], caches
-    assert sum(c["used_bytes"] for c in caches) < 2 * data.bytes, caches
+    copies = 0.05 * (256 << 20) + data.sizes["large/0"]
+    assert sum(c["used_bytes"] for c in caches) <= 1.02 * data.bytes + 3 * copies, caches
 
 
 def test_what_is_hot_is_given_by_several(make, data):
@@ -281,7 +289,7 @@ def test_what_is_hot_is_given_by_several(make, data):
                 with open(m.join(path), "rb") as f:  # the kernel has it, too
                     os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         read_all(nodes, data, paths=[path])
-    assert store.gets == 0
+    nothing_from(store)
     given = {i: cluster.peers(i)["bytes_out"] - before[i] for i in cluster.nodes}
     assert all_peers(cluster, "hot") > 0 and all_peers(cluster, "replicas") > 0, given
     assert sum(n > 0 for i, n in given.items() if i not in owners) > 0, (given, owners)
