@@ -175,6 +175,17 @@ static bool config_ok(const struct zc_swim_config *c)
 
 /* ---- this node ---- */
 
+#define STANDSTILL 4 /* probe intervals; a timer is due in each */
+
+/* Who stood still for long may be dead to others, who do not tell it once they have forgotten it,
+   and takes them to be alive, so that it would not ask for long. */
+void swim_advance(struct zc_swim *s, int64_t now)
+{
+    if (now - s->now > STANDSTILL * s->config.probe_interval)
+        stream_extra_in(s, 0);
+    s->now = ZC_MAX(s->now, now);
+}
+
 /* A name that no packet of another life carries. */
 static void make_name(struct zc_swim *s, char out[NAME_BASE_MAX + NONCE_DIGITS + 2])
 {
@@ -293,7 +304,7 @@ int zc_swim_set_meta(struct zc_swim *s, int64_t now, const uint8_t *meta, size_t
 {
     if (n > ZC_WIRE_META_MAX)
         return -EMSGSIZE;
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     struct member *me = &s->members[s->self];
     struct zc_swim_node pub = me->node->pub;
     if (pub.meta_len == n && (n == 0 || memcmp(pub.meta, meta, n) == 0))
@@ -328,7 +339,7 @@ int zc_swim_set_user_state(struct zc_swim *s, const uint8_t *p, size_t n)
 
 void zc_swim_leave(struct zc_swim *s, int64_t now)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     if (s->leaving)
         return;
     s->leaving = true;
@@ -375,7 +386,7 @@ static int64_t following(const struct zc_swim *s, int64_t due, int64_t interval)
 
 void zc_swim_tick(struct zc_swim *s, int64_t now)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     run_timers(s);
     if (s->next_probe <= s->now) {
         s->next_probe = following(s, s->next_probe, s->config.probe_interval);
@@ -385,7 +396,9 @@ void zc_swim_tick(struct zc_swim *s, int64_t now)
     if (s->next_gossip <= s->now)
         rumour_round(s);
     if (s->next_sync <= s->now) {
-        s->next_sync = s->now + stream_sync_interval(s);
+        /* Not all at once, although all may have started at once. */
+        int64_t t = stream_sync_interval(s);
+        s->next_sync = s->now + t / 2 + (int64_t)(swim_random(s) % (uint64_t)t);
         stream_sync(s);
     }
     if (s->next_extra <= s->now)

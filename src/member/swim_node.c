@@ -310,6 +310,7 @@ void member_set_state(struct zc_swim *s, uint32_t m, enum zc_swim_state state)
     }
     x->state = (uint8_t)state;
     x->since = s->now;
+    x->last_asked = false;
     if ((state == ZC_SWIM_DEAD || state == ZC_SWIM_LEFT) && s->next_reap == NEVER)
         s->next_reap = s->now + s->config.dead_time;
 }
@@ -340,8 +341,16 @@ void member_reap(struct zc_swim *s)
         struct member *x = &s->members[m];
         if (!x->node || (x->state != ZC_SWIM_DEAD && x->state != ZC_SWIM_LEFT) || m == s->self)
             continue;
-        if (x->since + s->config.dead_time <= s->now && x->claim == NONE)
+        if (x->since + s->config.dead_time > s->now || x->claim != NONE)
+            continue;
+        /* One that is dead to this node alone would hear of it by chance only, once it is
+           forgotten here: it is asked before that. */
+        if (x->state == ZC_SWIM_DEAD && !x->last_asked) {
+            x->last_asked = true;
+            claim_make(s, m, ZC_SWIM_DEAD, x->incarnation, NULL, NULL);
+        } else {
             member_drop(s, m);
+        }
     }
     if (s->n_dead > 0)
         s->next_reap = s->now + s->config.dead_time / 4 + 1;

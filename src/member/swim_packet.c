@@ -153,7 +153,7 @@ static void on_message(struct reading *r, const uint8_t *p, size_t n, int depth)
 void zc_swim_packet(struct zc_swim *s, int64_t now, const struct zc_swim_addr *from,
                     const uint8_t *p, size_t n)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     s->stats.packets_in++;
     s->stats.bytes_in += n;
     struct reading r = {.s = s, .from = from};

@@ -46,6 +46,7 @@ struct member {
     uint32_t incarnation;
     uint32_t rumour, suspicion, claim; /* indices, or NONE */
     uint8_t state;                     /* enum zc_swim_state */
+    bool last_asked;                   /* dead, and asked once more whether it is */
 };
 
 /* A growing array of equal items with a list of free ones; the first four bytes of a free item are
@@ -174,6 +175,8 @@ struct zc_swim {
 
 /* ---- swim.c ---- */
 uint64_t swim_random(struct zc_swim *s);
+/* Takes note of the time. */
+void swim_advance(struct zc_swim *s, int64_t now);
 uint32_t swim_random_below(struct zc_swim *s, uint32_t n);
 void swim_timer(struct zc_swim *s, int64_t at, enum timer_kind kind, uint32_t index, uint32_t gen);
 void swim_event(struct zc_swim *s, enum zc_swim_event_kind kind, uint32_t member);
@@ -270,6 +273,8 @@ static inline struct zc_bytes addr_bytes(const struct zc_swim_addr *a)
 /* ---- swim_stream.c ---- */
 void stream_sync(struct zc_swim *s);
 void stream_rejoin(struct zc_swim *s);
+/* Nobody else is left: the seeds are asked soon. */
+void stream_alone(struct zc_swim *s);
 void stream_ping(struct zc_swim *s, uint32_t m, uint32_t seq, int64_t deadline);
 int64_t stream_sync_interval(const struct zc_swim *s);
 /* A member came or went: when many do, all state is exchanged soon. */

@@ -13,6 +13,8 @@
  *   dead               suspected: believe; or ask   ask
  *   left               ask                          ask
  *
+ * A suspicion that nobody refuted is put to the node as well, before it counts as dead here.
+ *
  * With a number in the name a message is either about this life of the node, in which incarnations
  * order all that was said, or about no node at all.
  */
@@ -235,8 +237,12 @@ static bool accusation_counts(struct zc_swim *s, const struct zc_wire_accuse *a,
     if (m == NONE)
         return false;
     const struct member *x = &s->members[m];
-    if (a->incarnation < x->incarnation)
+    if (a->incarnation < x->incarnation) {
+        /* Who says that of this node has missed what it said since. */
+        if (m == s->self && !s->leaving && x->rumour == NONE)
+            rumour_add(s, m, ZC_WIRE_ALIVE, NULL);
         return false;
+    }
     if (m == s->self) {
         if (!s->leaving)
             state_refute(s, a->incarnation);
@@ -284,11 +290,15 @@ void state_suspicion_over(struct zc_swim *s, uint32_t index, uint32_t gen)
 {
     if (index >= s->suspicions.used)
         return;
-    const struct suspicion *p = slab_at(&s->suspicions, struct suspicion, index);
+    struct suspicion *p = slab_at(&s->suspicions, struct suspicion, index);
     uint32_t m = p->member;
     if (p->gen != gen || m >= s->slots || s->members[m].suspicion != index)
         return;
-    state_set_gone(s, m, s->members[m].incarnation, false, NULL);
+    /* Its refutation may have been lost on the way here: one of the many members' views would be
+       wrong now and then. So it has the last word; and again, if it answers but does not refute. */
+    p->gen = ++s->gen;
+    swim_timer(s, s->now + p->min, TIMER_SUSPICION, index, p->gen);
+    claim_make(s, m, ZC_SWIM_DEAD, s->members[m].incarnation, NULL, NULL);
 }
 
 /* ---- dead, left ---- */
@@ -308,6 +318,8 @@ void state_set_gone(struct zc_swim *s, uint32_t m, uint32_t incarnation, bool le
         return;
     swim_event(s, ZC_SWIM_GONE, m);
     stream_note_change(s);
+    if (s->n_alive + s->n_suspect <= 1)
+        stream_alone(s);
 }
 
 void state_dead(struct zc_swim *s, const struct zc_wire_accuse *a)

@@ -191,6 +191,12 @@ static void set_rejoin(struct zc_swim *s)
     s->next_rejoin = s->now + t / 2 + (int64_t)(swim_random(s) % (uint64_t)t);
 }
 
+void stream_alone(struct zc_swim *s)
+{
+    if (s->seeds_n > 0 && !s->leaving)
+        set_rejoin(s);
+}
+
 /* Opens exchanges with seeds that were not tried in this round. */
 static void join_more(struct zc_swim *s)
 {
@@ -216,7 +222,7 @@ static void shuffle_seeds(struct zc_swim *s)
 
 void zc_swim_join(struct zc_swim *s, int64_t now, const struct zc_swim_addr *seeds, size_t n)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     n = ZC_MIN(n, (size_t)ZC_SWIM_SEEDS_MAX);
     struct zc_swim_addr *copy = n ? malloc(n * sizeof(*copy)) : NULL;
     if (n && !copy)
@@ -354,7 +360,7 @@ static void note_connected(struct zc_swim *s)
 
 void zc_swim_stream_reply(struct zc_swim *s, int64_t now, uint32_t id, const uint8_t *p, size_t n)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     struct stream *st = stream_find(s, id);
     if (!st)
         return;
@@ -383,7 +389,7 @@ void zc_swim_stream_reply(struct zc_swim *s, int64_t now, uint32_t id, const uin
 
 void zc_swim_stream_failed(struct zc_swim *s, int64_t now, uint32_t id)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     struct stream *st = stream_find(s, id);
     if (!st)
         return;
@@ -406,7 +412,7 @@ static int serve_ping(struct zc_swim *s, const uint8_t *p, size_t n, struct zc_b
 
 int zc_swim_serve(struct zc_swim *s, int64_t now, const uint8_t *p, size_t n, struct zc_buf *reply)
 {
-    s->now = ZC_MAX(s->now, now);
+    swim_advance(s, now);
     s->stats.streams_in++;
     int e = -EBADMSG;
     if (n > 0 && p[0] == ZC_WIRE_PING) {
