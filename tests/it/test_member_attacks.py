@@ -190,7 +190,7 @@ def test_lies_of_a_member(work, helper, kind):  # noqa: F811
         if kind is Theirs:
             assert gone, "memberlist's own nodes are not fooled?"
             return
-        c.agree(30)
+        c.agree(90)
         now, ever = {n.name for n in c.up()}, set().union(*(n.names for n in c.up()))
         assert gone <= ever - now, f"{gone} were declared gone; of {ever}, {now} are there"
         assert not any(GHOST in n.seen for n in c.up()), c.describe()
