@@ -15,6 +15,7 @@
 #include "peer/health.h"
 #include "peer/heat.h"
 #include "peer/peer.h"
+#include "peer/referral.h"
 #include "peer/wire.h"
 
 #include <pthread.h>
@@ -93,15 +94,6 @@ int peer_url(struct zc_peer *p, const struct zc_cluster_node *to, struct zc_buf 
 int peer_server_new(struct zc_peer *p, struct peer_server **out, uint16_t *port,
                     struct zc_error *err);
 void peer_server_free(struct peer_server *s);
-
-/* One who receives bytes, and to whom others can be sent. */
-struct peer_child {
-    struct zc_list link; /* peer_server->children */
-    uint8_t node[ZC_NODE_ID];
-    struct zc_digest object;
-    uint64_t off, end;
-    unsigned sent; /* how many were sent to it */
-};
 
 struct peer_server {
     struct zc_peer *p;

@@ -28,7 +28,6 @@
 #define SERVER_ASKING 16
 #define SERVER_ASK "/v1/ask/"
 #define SERVER_BODY_MAX (16 * ZC_MIB)
-#define SERVER_CHILDREN 4 /* fan-out: more than so many receivers are sent to each other */
 
 /* One request while it is looked at. */
 struct server_req {
@@ -40,6 +39,7 @@ struct server_req {
     int r;
     struct peer_server *s;
     struct MHD_Connection *conn;
+    struct peer_child *child; /* receives bytes that are here */
 };
 
 /* A connection, over its requests. */
@@ -173,61 +173,25 @@ static struct MHD_Response *server_hit(struct peer_server *s, struct zc_object *
 
 /* ------------------------------------------------------------------ referrals */
 
-/* Under s->lock: those that receive these bytes. */
-static unsigned server_children(struct peer_server *s, const struct peer_request *r,
-                                struct zc_digest object, struct peer_child *best[PEER_REFERS])
-{
-    unsigned n = 0, kept = 0;
-    zc_list_for_each (it, &s->children) {
-        struct peer_child *c = zc_list_entry(it, struct peer_child, link);
-        if (!zc_digest_eq(c->object, object) || r->off < c->off || r->off >= c->end ||
-            memcmp(c->node, r->node, ZC_NODE_ID) == 0)
-            continue;
-        n++;
-        unsigned i = kept < PEER_REFERS ? kept++ : kept;
-        while (i > 0 && best[i - 1]->sent > c->sent) {
-            if (i < PEER_REFERS)
-                best[i] = best[i - 1];
-            i--;
-        }
-        if (i < PEER_REFERS)
-            best[i] = c;
-    }
-    return n;
-}
-
 /* Either the asker becomes a receiver (*child, which the answer owns), or it is sent to those that
    are: *refer. */
 static void server_place(struct peer_server *s, const struct peer_request *r,
                          struct zc_digest object, struct peer_child **child, char *refer)
 {
-    struct peer_child *best[PEER_REFERS], *c = NULL;
+    uint8_t ids[PEER_REFERS][ZC_NODE_ID];
     *refer = 0;
     *child = NULL;
     if (!r->has_node)
         return;
     pthread_mutex_lock(&s->lock);
-    unsigned n = server_children(s, r, object, best);
-    if (n >= SERVER_CHILDREN && !r->direct) {
-        best[0]->sent++;
-        for (unsigned i = 0; i < PEER_REFERS; i++) {
-            if (i)
-                *refer++ = ' ';
-            zc_digest_hex(refer, zc_digest_load(best[i]->node));
-            refer += ZC_DIGEST_HEX;
-        }
-    } else {
-        c = calloc(1, sizeof(*c));
-    }
-    if (c) {
-        memcpy(c->node, r->node, ZC_NODE_ID);
-        c->object = object;
-        c->off = r->off;
-        c->end = r->off + r->len;
-        zc_list_push_back(&s->children, &c->link);
-    }
+    unsigned n = peer_referral_place(&s->children, r, object, child, ids);
     pthread_mutex_unlock(&s->lock);
-    *child = c;
+    for (unsigned i = 0; i < n; i++) {
+        if (i)
+            *refer++ = ' ';
+        zc_digest_hex(refer, zc_digest_load(ids[i]));
+        refer += ZC_DIGEST_HEX;
+    }
 }
 
 void peer_child_free(struct peer_server *s, struct peer_child *c)
@@ -253,14 +217,28 @@ static enum MHD_Result server_refer(struct peer_server *s, struct MHD_Connection
 /* ------------------------------------------------------------------ data */
 
 static enum MHD_Result server_object(struct peer_server *s, struct MHD_Connection *conn,
-                                     struct zc_object *o, const struct peer_request *r)
+                                     struct zc_object *o, const struct peer_request *r,
+                                     struct server_req *q)
 {
     uint64_t here = zc_object_settled(o, r->off, r->len);
-    struct peer_child *child;
-    char refer[PEER_REFERS * (ZC_DIGEST_HEX + 1)];
+    bool held = r->reach == ZC_REACH_HELD;
+    struct peer_child *child = NULL;
+    char refer[PEER_REFERS * (ZC_DIGEST_HEX + 1)] = "";
     struct MHD_Response *resp;
+    if (held && here == 0) {
+        zc_object_close_for_node(o);
+        return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
+    }
+    /* What many want at the same moment goes from one to the other, whether it is here or still
+       arriving: this node's link would else be what all of them wait for. */
+    if (!held)
+        server_place(s, r, zc_object_id(o).id, &child, refer);
+    if (*refer) {
+        zc_object_close_for_node(o);
+        return server_refer(s, conn, refer);
+    }
     /* What is here goes out as it is; the rest is another question. */
-    if (here > 0 && (here == r->len || here >= PEER_FRAME_MAX || r->reach == ZC_REACH_HELD)) {
+    if (here == r->len || here >= PEER_FRAME_MAX || held) {
         resp = server_hit(s, o, r->off, &here);
         if (resp) {
             peer_answer_head(s, resp, o, "hit", r->off, here);
@@ -268,17 +246,9 @@ static enum MHD_Result server_object(struct peer_server *s, struct MHD_Connectio
             peer_count(&s->p->bytes_out, here);
         }
         zc_object_close_for_node(o);
+        q->child = child;
         return resp ? server_reply(conn, MHD_HTTP_PARTIAL_CONTENT, resp)
                     : server_words(conn, MHD_HTTP_INTERNAL_SERVER_ERROR, "the disk fails\n");
-    }
-    if (r->reach == ZC_REACH_HELD) {
-        zc_object_close_for_node(o);
-        return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
-    }
-    server_place(s, r, zc_object_id(o).id, &child, refer);
-    if (*refer) {
-        zc_object_close_for_node(o);
-        return server_refer(s, conn, refer);
     }
     return peer_stream_answer(s, conn, o, r, child);
 }
@@ -295,7 +265,8 @@ static enum MHD_Result server_param(void *cls, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-static enum MHD_Result server_data(struct peer_server *s, struct MHD_Connection *conn)
+static enum MHD_Result server_data(struct peer_server *s, struct MHD_Connection *conn,
+                                   struct server_req *q)
 {
     zc_autofree struct peer_request *r = calloc(1, sizeof(*r));
     struct zc_object *o;
@@ -310,7 +281,7 @@ static enum MHD_Result server_data(struct peer_server *s, struct MHD_Connection 
         return server_words(conn, MHD_HTTP_NOT_FOUND, "no such source\n");
     if (zc_object_open_for_node(s->p->cfg.fetch, src, r->path, r->version, r->size, &o) < 0)
         return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
-    return server_object(s, conn, o, r);
+    return server_object(s, conn, o, r, q);
 }
 
 /* ------------------------------------------------------------------ questions to the daemon */
@@ -403,18 +374,20 @@ static enum MHD_Result server_request(void *cls, struct MHD_Connection *conn, co
     if (strncmp(url, SERVER_ASK, sizeof(SERVER_ASK) - 1) == 0 && strcmp(method, "POST") == 0)
         return server_ask(s, conn, url + sizeof(SERVER_ASK) - 1, q);
     if (strcmp(url, PEER_TARGET) == 0 && strcmp(method, "GET") == 0)
-        return server_data(s, conn);
+        return server_data(s, conn, q);
     return server_words(conn, MHD_HTTP_NOT_FOUND, "no such thing\n");
 }
 
 static void server_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
                              enum MHD_RequestTerminationCode why)
 {
+    struct peer_server *s = cls;
     struct server_req *q = *con_cls;
     if (!q)
         return;
     zc_buf_free(&q->body);
     zc_buf_free(&q->reply);
+    peer_child_free(s, q->child);
     free(q->op);
     free(q);
     *con_cls = NULL;
@@ -474,7 +447,7 @@ static struct MHD_Daemon *server_mhd(struct peer_server *s, int fd)
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)SERVER_THREADS,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)SERVER_CONNECTIONS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)SERVER_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, server_completed, NULL,
+        (unsigned)SERVER_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, server_completed, s,
         MHD_OPTION_NOTIFY_CONNECTION, server_connection, NULL, MHD_OPTION_ARRAY,
         p->has_tls ? tls : none, MHD_OPTION_END);
 }
