@@ -50,19 +50,25 @@ bool peer_health_may(struct peer_health *h, unsigned node, int64_t now_ns)
     return may;
 }
 
+static void health_smooth(int64_t *mean_ns, int64_t *dev_ns, int64_t took_ns)
+{
+    int64_t off = took_ns - *mean_ns;
+    if (*mean_ns == 0) {
+        *mean_ns = took_ns;
+        *dev_ns = took_ns / 2;
+    } else {
+        *mean_ns += off / 8;
+        *dev_ns += ((off < 0 ? -off : off) - *dev_ns) / 4;
+    }
+}
+
 void peer_health_spoke(struct peer_health *h, unsigned node, int64_t took_ns)
 {
     pthread_mutex_lock(&h->lock);
     struct peer_node_health *n = health_of(h, node);
+    health_smooth(&h->mean_ns, &h->dev_ns, took_ns);
     if (n) {
-        int64_t off = took_ns - n->mean_ns;
-        if (n->mean_ns == 0) {
-            n->mean_ns = took_ns;
-            n->dev_ns = took_ns / 2;
-        } else {
-            n->mean_ns += off / 8;
-            n->dev_ns += ((off < 0 ? -off : off) - n->dev_ns) / 4;
-        }
+        health_smooth(&n->mean_ns, &n->dev_ns, took_ns);
         n->late = 0;
         n->aside_ns = n->until_ns = 0;
         n->trial = false;
@@ -120,13 +126,17 @@ void peer_health_nothing(struct peer_health *h, unsigned node)
 
 int64_t peer_health_hedge_ns(struct peer_health *h, unsigned node)
 {
-    int64_t ns = PEER_HEDGE_MAX_NS;
+    int64_t ns = PEER_HEDGE_MAX_NS, least = PEER_HEDGE_MIN_NS;
     pthread_mutex_lock(&h->lock);
     struct peer_node_health *n = health_of(h, node);
-    if (n && n->mean_ns)
+    if (n && n->mean_ns) {
         ns = 4 * (n->mean_ns + 4 * n->dev_ns);
+    } else if (h->mean_ns) {
+        ns = 4 * (h->mean_ns + 4 * h->dev_ns);
+        least = PEER_HEDGE_NEW_NS;
+    }
     pthread_mutex_unlock(&h->lock);
-    return ZC_MAX(ZC_MIN(ns, PEER_HEDGE_MAX_NS), PEER_HEDGE_MIN_NS);
+    return ZC_MAX(ZC_MIN(ns, PEER_HEDGE_MAX_NS), least);
 }
 
 int64_t peer_health_usual_ns(struct peer_health *h, unsigned node)

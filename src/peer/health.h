@@ -26,6 +26,7 @@
 #include <pthread.h>
 
 #define PEER_HEDGE_MIN_NS (50 * ZC_NS_PER_MS)
+#define PEER_HEDGE_NEW_NS (100 * ZC_NS_PER_MS) /* at least, of one that said nothing yet */
 #define PEER_HEDGE_MAX_NS (250 * ZC_NS_PER_MS)
 #define PEER_STATUS_NS ZC_NS_PER_S /* without a first word for so long: given up */
 #define PEER_ASIDE_NS (5 * ZC_NS_PER_S)
@@ -49,6 +50,7 @@ struct peer_health {
     pthread_mutex_t lock;
     struct peer_node_health *nodes; /* by zc_cluster_node.index */
     unsigned n;
+    int64_t mean_ns, dev_ns; /* of the first words of all */
     struct peer_bucket hedges, directs;
 };
 
@@ -66,7 +68,7 @@ void peer_health_failed(struct peer_health *h, unsigned node, int64_t now_ns);
 void peer_health_lied(struct peer_health *h, unsigned node, int64_t now_ns);
 /* The trial ended without a word for or against it (cancelled). */
 void peer_health_nothing(struct peer_health *h, unsigned node);
-/* After how long another one is to be asked. */
+/* After how long another one is to be asked. Of a node that said nothing yet as of all others. */
 int64_t peer_health_hedge_ns(struct peer_health *h, unsigned node);
 /* How long its first word usually takes; 0: not known. */
 int64_t peer_health_usual_ns(struct peer_health *h, unsigned node);

@@ -8,6 +8,11 @@
  * itself means that this one fetches the part, and so does the end of the list. What was passed on
  * stays passed on: whoever comes next goes on behind it.
  *
+ * The next node is asked, too, while the ones before are only late, so that two silent ones cost
+ * two hedges and not a second. One that says that it waits itself, or has no room, is asked again
+ * soon: were it passed over, all who want the part would end at the store. Those that a referral
+ * names are hedged like others, since any of them may be slow.
+ *
  * A part that this node fetches as its owner may still lie with the one that owned it before, when
  * this node has only just joined: that one is asked for what it holds, as long as asking is worth
  * it.
@@ -27,9 +32,13 @@
 
 #define SHARE_RANKS 3
 #define SHARE_FORMERS 2
+#define SHARE_TRIES 3
 #define SHARE_REFERS_MAX 8                 /* referrals of one part in a row */
 #define SHARE_AGAIN_NS (50 * ZC_NS_PER_MS) /* until a second question is thought of again */
 #define SHARE_LATE_NS (20 * ZC_NS_PER_MS)  /* a timer that comes so late: this node has no time */
+/* One that waits for bytes itself, or has too much to do, is asked again so often and so soon. */
+#define SHARE_PAUSES 20
+#define SHARE_PAUSE_NS (25 * ZC_NS_PER_MS)
 #define SHARE_FORMER_LOW 0.02
 #define SHARE_FORMER_SAMPLE 32
 
@@ -66,15 +75,17 @@ struct share_op {
     struct zc_cluster_node refer[PEER_REFERS];
     unsigned n_refer, next_refer;
 
-    struct peer_attempt *tries[2];
+    struct peer_attempt *tries[SHARE_TRIES]; /* in the order in which they were asked */
     struct peer_attempt *winner;
-    unsigned turn; /* timers of an earlier turn have nothing to say */
-    bool hedged, gave_up, relayed;
-    int64_t hedge_ns;          /* when the second is to be asked */
-    unsigned asked, hedged_to; /* which of nodes */
-    bool won, referred;        /* what came of the turn */
+    unsigned turn;                     /* timers of an earlier turn have nothing to say */
+    unsigned n_tries, to[SHARE_TRIES]; /* which of nodes */
+    bool gave_up, relayed;
+    bool again;         /* the next hedge asks one once more that was busy */
+    int64_t hedge_ns;   /* when the next one is to be asked */
+    bool won, referred; /* what came of the turn */
     int won_err;
-    unsigned won_by;
+    unsigned won_by, referred_by;
+    unsigned busy, pauses; /* busy: the first of nodes that said so; n: none did */
     _Atomic bool at_store, finished;
     int theirs; /* what the caller's data() returned */
     struct zc_get_req in;
@@ -212,6 +223,18 @@ static void op_store(struct share_op *op)
 /* ------------------------------------------------------------------ nodes */
 
 static void op_ask(struct share_op *op);
+static void op_hedge_in(struct share_op *op, int64_t wait_ns);
+
+/* Nobody wants to hear from it any more. */
+static void op_drop(struct share_op *op, unsigned i, bool late)
+{
+    struct zc_peer *p = op->s->p;
+    if (late) {
+        peer_count(&p->late, 1);
+        peer_health_late(&p->health, op->tries[i]->node.index, zc_now_ns());
+    }
+    peer_attempt_cancel(op->tries[i]);
+}
 
 static bool op_speaks(struct peer_attempt *a)
 {
@@ -223,14 +246,12 @@ static bool op_speaks(struct peer_attempt *a)
         peer_hot_set(&op->s->p->hot_keys, zc_cluster_key(op->object, op->part_off),
                      a->answer.replicas, zc_now_ns());
     op->turn++; /* the timers have nothing to do any more */
-    for (unsigned i = 0; i < 2; i++) {
-        if (op->tries[i] && op->tries[i] != a) {
-            if (i == 0) {
-                peer_count(&op->s->p->late, 1);
-                peer_health_late(&op->s->p->health, op->tries[i]->node.index, zc_now_ns());
-            }
-            peer_attempt_cancel(op->tries[i]);
-        }
+    bool late = true;
+    for (unsigned i = 0; i < op->n_tries; i++) {
+        if (op->tries[i] == a)
+            late = false; /* those after it had less time */
+        else if (op->tries[i])
+            op_drop(op, i, late);
     }
     return true;
 }
@@ -287,34 +308,56 @@ static void op_turn_ends(struct share_op *op)
         return;
     }
     if (referred && !op->relayed && op->refers <= SHARE_REFERS_MAX)
-        op->next = op->asked; /* once more, when those that it named cannot help */
+        op->next = op->referred_by; /* once more, when those that it named cannot help */
     else if (op->relayed && op->next_refer >= op->n_refer)
         op->direct = true;
     op_ask(op);
 }
 
+/* It waits for these bytes itself, or has too much to do. As long as those that were asked before
+   it are silent it is the one to ask, and soon has them. */
+static void op_busy(struct share_op *op, unsigned i)
+{
+    op->busy = ZC_MIN(op->busy, op->to[i]);
+    if (i == 0 || i + 1 != op->n_tries || op->winner || op->gave_up || ++op->pauses > SHARE_PAUSES)
+        return;
+    op->n_tries--;
+    op->next = op->to[i];
+    op->again = true;
+    op_hedge_in(op, SHARE_PAUSE_NS);
+}
+
 static void op_done(struct peer_attempt *a, int err)
 {
     struct share_op *op = a->user;
-    unsigned i = op->tries[0] == a ? 0 : 1;
-    bool won = op->winner == a;
+    bool won = op->winner == a, left = false;
+    unsigned i = 0;
+    while (op->tries[i] != a)
+        i++;
     op->tries[i] = NULL;
     if (won) {
         op->winner = NULL;
         op->won = true;
         op->won_err = err;
-        op->won_by = i == 0 ? op->asked : op->hedged_to;
-    } else if (err == -EXDEV && !op->winner && !op->won) {
+        op->won_by = op->to[i];
+    } else if (err == -EXDEV && !op->winner && !op->won && !op->gave_up) {
         op->referred = op->gave_up = true;
+        op->referred_by = op->to[i];
         op_referred(op, a);
-        if (op->tries[1 - i])
-            peer_attempt_cancel(op->tries[1 - i]);
+        for (unsigned j = 0; j < op->n_tries; j++) {
+            if (op->tries[j])
+                op_drop(op, j, j < i);
+        }
+    } else if (err == -EBUSY && !op->relayed) {
+        op_busy(op, i);
     }
     if (op->former && (won || err == -ENOENT)) {
         share_former_learn(op->s, won);
         peer_count(&op->s->p->former, won);
     }
-    if (!op->tries[0] && !op->tries[1])
+    for (unsigned j = 0; j < op->n_tries; j++)
+        left = left || op->tries[j];
+    if (!left)
         op_turn_ends(op);
 }
 
@@ -354,18 +397,15 @@ static int op_start(struct share_op *op, unsigned which, const struct zc_cluster
     return e;
 }
 
-/* No first word in a second, of one or two: both are given up. */
+/* No first word in a second, of any: all are given up. */
 static void op_give_up(struct share_op *op)
 {
     if (op->winner)
         return;
     op->gave_up = true;
-    for (unsigned i = 0; i < 2; i++) {
-        if (op->tries[i]) {
-            peer_count(&op->s->p->late, 1);
-            peer_health_late(&op->s->p->health, op->tries[i]->node.index, zc_now_ns());
-            peer_attempt_cancel(op->tries[i]);
-        }
+    for (unsigned i = 0; i < op->n_tries; i++) {
+        if (op->tries[i])
+            op_drop(op, i, true);
     }
 }
 
@@ -374,33 +414,63 @@ static bool op_may(struct share_op *op, const struct zc_cluster_node *n)
     return peer_health_may(&op->s->p->health, n->index, zc_now_ns());
 }
 
-/* The first is late: the next one is asked, too. Not when this node itself is late, as its own
-   timer shows, nor beyond the budget; but always when the first was set aside meanwhile. */
+static void op_hedge(struct share_op *op);
+
+static void op_hedge_in(struct share_op *op, int64_t wait_ns)
+{
+    op->hedge_ns = zc_now_ns() + wait_ns;
+    op_timer(op, wait_ns, op_hedge);
+}
+
+/* The next one that can be asked besides; NULL: there is none. */
+static const struct zc_cluster_node *op_second(struct share_op *op)
+{
+    if (op->relayed) {
+        while (op->next_refer < op->n_refer && !op_may(op, &op->refer[op->next_refer]))
+            op->next_refer++;
+        return op->next_refer < op->n_refer ? &op->refer[op->next_refer] : NULL;
+    }
+    while (op->next < op->n && !op->nodes[op->next].is_self && !op_may(op, &op->nodes[op->next]))
+        op->next++;
+    return op->next < op->n ? &op->nodes[op->next] : NULL;
+}
+
+/* Is a second question to be asked now? Not when this node itself is late, as its own timer shows,
+   nor beyond the budget; but always when the one before was set aside meanwhile. */
+static bool op_hedge_pays(struct share_op *op)
+{
+    struct peer_health *h = &op->s->p->health;
+    const struct peer_attempt *last = op->tries[op->n_tries - 1];
+    int64_t now = zc_now_ns();
+    if (op->again || (last && peer_health_is_aside(h, last->node.index, now)))
+        return true;
+    return now - op->hedge_ns <= SHARE_LATE_NS && peer_health_hedge(h);
+}
+
+/* Those that were asked are late: the next one is asked, too. */
 static void op_hedge(struct share_op *op)
 {
     struct zc_peer *p = op->s->p;
-    int64_t now = zc_now_ns();
-    if (op->winner || op->hedged || op->gave_up || !op->tries[0])
+    if (op->winner || op->gave_up || op->n_tries == SHARE_TRIES)
         return;
-    while (op->next < op->n && !op->nodes[op->next].is_self && !op_may(op, &op->nodes[op->next]))
-        op->next++;
-    if (op->next >= op->n)
+    const struct zc_cluster_node *n = op_second(op);
+    if (!n)
         return;
-    if (!peer_health_is_aside(&p->health, op->tries[0]->node.index, now) &&
-        (now - op->hedge_ns > SHARE_LATE_NS || !peer_health_hedge(&p->health))) {
-        op->hedge_ns = now + SHARE_AGAIN_NS;
-        op_timer(op, SHARE_AGAIN_NS, op_hedge);
+    if (!op_hedge_pays(op)) {
+        op_hedge_in(op, SHARE_AGAIN_NS);
         return;
     }
-    op->hedged = true;
-    peer_count(&p->hedges, 1);
-    if (op->nodes[op->next].is_self) {
+    peer_count(&p->hedges, !op->again);
+    op->again = false;
+    if (n->is_self) {
         op_give_up(op); /* this node is the next one */
         return;
     }
-    op->hedged_to = op->next;
-    if (op_start(op, 1, &op->nodes[op->next], ZC_REACH_STORE) == 0)
-        op->next++;
+    if (op_start(op, op->n_tries, n, op->relayed ? ZC_REACH_COMING : ZC_REACH_STORE) < 0)
+        return;
+    op->to[op->n_tries++] = op->next;
+    *(op->relayed ? &op->next_refer : &op->next) += 1;
+    op_hedge_in(op, peer_health_hedge_ns(&p->health, n->index));
 }
 
 /* Nobody gave it. */
@@ -434,23 +504,41 @@ static void op_alone(struct share_op *op)
         op_direct(op); /* no timer was to be had */
 }
 
+static void op_pause_ends(struct share_op *op)
+{
+    op->turn++;
+    op->next = op->busy;
+    op->busy = op->n;
+    op_ask(op);
+}
+
+/* Nobody gave it, but somebody waits for it or will have time: as the store is to be asked once,
+   that one is asked again. */
+static void op_pause(struct share_op *op)
+{
+    unsigned before = atomic_load(&op->refs);
+    op_timer(op, SHARE_PAUSE_NS, op_pause_ends);
+    if (atomic_load(&op->refs) == before)
+        op_alone(op);
+}
+
 static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, enum zc_reach reach,
                        bool relayed)
 {
-    op->hedged = op->gave_up = false;
+    int64_t hedge = peer_health_hedge_ns(&op->s->p->health, to->index);
+    op->gave_up = op->again = false;
     op->relayed = relayed;
+    op->n_tries = 0;
     if (reach != ZC_REACH_HELD)
         atomic_store(&op->outer->abroad,
                      reach == ZC_REACH_STORE ? ZC_ABROAD_OWNER : ZC_ABROAD_OTHER);
     if (op_start(op, 0, to, reach) < 0)
         return false;
+    op->n_tries = 1;
     op->turn++;
-    if (reach >= ZC_REACH_OWNER) {
-        int64_t wait = peer_health_hedge_ns(&op->s->p->health, to->index);
-        op->hedge_ns = zc_now_ns() + wait;
-        op_timer(op, wait, op_hedge);
-    }
-    op_timer(op, reach == ZC_REACH_HELD ? PEER_HEDGE_MAX_NS : PEER_STATUS_NS, op_give_up);
+    if (reach != ZC_REACH_HELD)
+        op_hedge_in(op, hedge);
+    op_timer(op, reach == ZC_REACH_HELD ? hedge : PEER_STATUS_NS, op_give_up);
     return true;
 }
 
@@ -468,20 +556,22 @@ static void op_ask(struct share_op *op)
     }
     while (op->next < op->n) {
         const struct zc_cluster_node *n = &op->nodes[op->next];
-        op->asked = op->next++;
+        op->to[0] = op->next++;
         if (n->is_self) {
             op->next = op->n;
             op_store(op);
             return;
         }
         enum zc_reach reach = op->former                      ? ZC_REACH_HELD
-                              : op->replica && op->asked == 0 ? ZC_REACH_OWNER
+                              : op->replica && op->to[0] == 0 ? ZC_REACH_OWNER
                                                               : ZC_REACH_STORE;
         if (op_may(op, n) && op_ask_one(op, n, reach, false))
             return;
     }
     if (op->former)
         op_store(op);
+    else if (op->busy < op->n && op->pauses++ < SHARE_PAUSES)
+        op_pause(op);
     else
         op_alone(op);
 }
@@ -545,11 +635,13 @@ static void op_part(struct share_op *op)
     op->part_end = ZC_MIN((at / ZC_CLUSTER_GROUP + 1) * ZC_CLUSTER_GROUP, end);
     op->next = op->n_refer = op->next_refer = op->refers = 0;
     op->direct = op->former = op->replica = false;
-    op->n = op->outer->owner ? 0 : zc_cluster_rank(c, key, op->nodes, SHARE_RANKS);
+    op->pauses = 0;
+    op->n = op->busy = op->outer->owner ? 0 : zc_cluster_rank(c, key, op->nodes, SHARE_RANKS);
     if (op->n > 0 && !op->nodes[0].is_self) {
         peer_health_earn(&op->s->p->health);
         if (!op->outer->replica)
             op_replica(op, key);
+        op->busy = op->n;
         return;
     }
     op->former = true;
@@ -604,7 +696,7 @@ static void op_cancel_posted(void *arg, bool net_ends)
     if (!op->finished) {
         if (op->at_store)
             zc_backend_cancel(op->s->inner, &op->in.base);
-        for (unsigned i = 0; i < 2; i++) {
+        for (unsigned i = 0; i < SHARE_TRIES; i++) {
             if (op->tries[i])
                 peer_attempt_cancel(op->tries[i]);
         }

@@ -251,7 +251,7 @@ static bool fake_answer(void *user, int fd, const struct ht_request *req)
         fake_wait(f, fd, 20000);
         return false;
     case LATE:
-        fake_wait(f, fd, 700);
+        fake_wait(f, fd, 375); /* after the first hedge, before the second */
         return fake_hit(f, fd, off, len, GOOD);
     case BUSY:
         return ht_reply(fd, 503, NULL, "busy", 4);
