@@ -59,7 +59,7 @@ static bool node_same(const struct zc_swim_node *a, const struct zc_swim_node *b
            memcmp(a->vsn, b->vsn, sizeof(a->vsn)) == 0;
 }
 
-/* Whether the name ends as ours do, and the data begins as ours does (meta.h). */
+/* Whether the name ends as ours do, and the data begins as ours does (cluster/desc.h). */
 static bool node_foreign(const struct zc_swim_node *n)
 {
     if (n->meta_len < 3 || memcmp(n->meta, "zc", 2) != 0 || n->name_len < NONCE_DIGITS + 2 ||

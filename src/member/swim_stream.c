@@ -266,8 +266,10 @@ void stream_rejoin(struct zc_swim *s)
 
 /* ---- what comes ---- */
 
-/* Everybody must understand everybody: memberlist's verifyProtocol. */
-static bool versions_fit(const struct zc_swim *s, struct zc_mp_reader r, int64_t nodes)
+/* All entries and what follows them are there, and everybody understands everybody: memberlist's
+   verifyProtocol. */
+static bool state_fits(const struct zc_swim *s, struct zc_mp_reader r,
+                       const struct zc_wire_push_pull *head)
 {
     uint8_t least[2] = {0, 0}, most[2] = {255, 255};
     struct zc_wire_alive e;
@@ -281,7 +283,7 @@ static bool versions_fit(const struct zc_swim *s, struct zc_mp_reader r, int64_t
             most[i] = ZC_MIN(most[i], x->node->pub.vsn[3 * i + 1]);
         }
     }
-    for (int64_t k = 0; k < nodes; k++) {
+    for (int64_t k = 0; k < head->nodes; k++) {
         if (zc_wire_next_entry(&r, &e) < 0)
             return false;
         if (e.state != ZC_SWIM_ALIVE || e.vsn.len < ZC_WIRE_VSN)
@@ -291,7 +293,9 @@ static bool versions_fit(const struct zc_swim *s, struct zc_mp_reader r, int64_t
             most[i] = ZC_MIN(most[i], e.vsn.p[3 * i + 1]);
         }
     }
-    for (int64_t k = 0; k < nodes; k++) {
+    if (head->user_len > r.end - r.p)
+        return false;
+    for (int64_t k = 0; k < head->nodes; k++) {
         if (zc_wire_next_entry(&again, &e) < 0)
             return false;
         for (int i = 0; e.vsn.len >= ZC_WIRE_VSN && i < 2; i++)
@@ -330,7 +334,7 @@ static int check_state(struct zc_swim *s, struct zc_mp_reader *r, struct zc_wire
     if (zc_wire_next_push_pull(r, head) < 0 || head->nodes < 0 || head->user_len < 0 ||
         head->nodes > r->end - r->p || head->user_len > r->end - r->p)
         return -EBADMSG;
-    return versions_fit(s, *r, head->nodes) ? 0 : -EBADMSG;
+    return state_fits(s, *r, head) ? 0 : -EBADMSG;
 }
 
 static void merge_state(struct zc_swim *s, struct zc_mp_reader *r,
@@ -342,7 +346,7 @@ static void merge_state(struct zc_swim *s, struct zc_mp_reader *r,
             return;
         merge_entry(s, &e);
     }
-    if (head->user_len > 0 && head->user_len <= r->end - r->p) {
+    if (head->user_len > 0) {
         struct zc_swim_event e = {
             .kind = ZC_SWIM_USER_STATE, .user = r->p, .user_len = (size_t)head->user_len};
         s->ops.event(s->arg, &e);
