@@ -9,6 +9,7 @@ upper ends for a machine that does other things at the same time."""
 
 import os
 import random
+import signal
 import statistics
 import time
 
@@ -118,6 +119,23 @@ def test_one_cluster(work, helper, how):
         least, most = KILL[c.timing]
         assert least <= min(kills) and statistics.median(kills) <= most, kills
         assert not false_alarms(c, killed)
+
+
+def test_standstill(work, helper):
+    """Processes that stand still are dead to the others, and come back when they go on: one of each kind."""
+    with Cluster(work, helper, keys=KEYS[:1], label="still") as c:
+        five(c)
+        c.agree()
+        still = [c.nodes[1], c.nodes[2]]
+        for n in still:
+            n.process.send_signal(signal.SIGSTOP)
+        others = [n for n in c.up() if n not in still]
+        c.until(lambda: not any(n.name in o.alive() for o in others for n in still), 60, "all know that they stopped")
+        for n in still:
+            n.process.send_signal(signal.SIGCONT)
+        c.agree()
+        # They themselves may have taken others for dead when they woke up.
+        assert not [x for x in false_alarms(c, {n.name for n in still}) if x[0] not in {n.base for n in still}]
 
 
 def test_key_ring_changes(work, helper):
