@@ -148,7 +148,7 @@ static struct sim_result run(const struct sim_set *set)
     struct sim_result r = result();
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *n = &sim.nodes[i];
-        free(n->share);
+        zc_backend_free(n->share);
         zc_cluster_free(n->peer.cfg.cluster);
         peer_health_free(&n->peer.health);
         peer_hot_free(&n->peer.hot_keys);

@@ -72,7 +72,12 @@ static void store_get(struct zc_backend *be, struct zc_get_req *req)
     sim_after((int64_t)(ms * 1e6) + SIM_STORE_SEGMENT_NS, store_sends, g);
 }
 
-static const struct zc_backend_ops store_ops = {.name = "sim", .get = store_get};
+static void store_free(struct zc_backend *be)
+{
+}
+
+static const struct zc_backend_ops store_ops = {
+    .name = "sim", .get = store_get, .free = store_free};
 
 void sim_store_init(struct sim_node *n)
 {
