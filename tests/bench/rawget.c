@@ -230,7 +230,7 @@ static void thread_reap(struct thread *t)
         curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url);
         if (m->data.result != CURLE_OK)
             die(url, curl_easy_strerror(m->data.result));
-        if (status != (t->work->keys ? 200 : 206))
+        if (status != 206 && (status != 200 || !t->work->keys))
             die(url, "the server refuses");
         curl_multi_remove_handle(t->multi, easy);
         t->active--;
