@@ -3,8 +3,10 @@
  * What the files of the room share.
  *
  * Locks: zc_peer->health.lock (table of nodes), peer_server->lock (who receives what),
- * peer_stream->lock, share->lock (what a cancel looks at). None is held while another is taken, nor
- * over a call into another room.
+ * peer_stream->lock, share->lock (what a cancel looks at), share_op->lock. Only peer_stream->lock
+ * is taken under another one, peer_server->lock. Calls under locks: libmicrohttpd's to suspend and
+ * resume, and zc_object_abroad, under peer_stream->lock; the cancel of a backend under
+ * share_op->lock. All of these take locks of their own only, and call nobody back.
  */
 #ifndef ZC_PEER_PRIV_H
 #define ZC_PEER_PRIV_H
@@ -117,7 +119,7 @@ void peer_answer_head(struct peer_server *s, struct MHD_Response *r, struct zc_o
 /* Answers with bytes as they come. Takes the object over. An MHD_Result. */
 int peer_stream_answer(struct peer_server *s, struct MHD_Connection *conn, struct zc_object *o,
                        const struct peer_request *r, struct peer_child *child);
-/* Wakes those that wait, so that they end. */
+/* Wakes those that wait, so that they end; none waits any more. After `stopping` was set. */
 void peer_streams_end(struct peer_server *s);
 
 #endif

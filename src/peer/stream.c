@@ -52,12 +52,13 @@ static void stream_unref(struct peer_stream *st)
     free(st);
 }
 
-/* Under st->lock: is it to be resumed? The caller does so when it has let go of the lock. */
-static bool stream_wakes(struct peer_stream *st)
+/* Under st->lock, with which it was suspended, too: whoever ends the server finds each connection
+   either suspended or resumed, and none in between (MHD_stop_daemon aborts when one is left). */
+static void stream_resume(struct peer_stream *st)
 {
-    bool was = st->suspended;
+    if (st->suspended)
+        MHD_resume_connection(st->conn);
     st->suspended = false;
-    return was;
 }
 
 static void stream_arrived(struct zc_waiter *w, int err)
@@ -66,10 +67,8 @@ static void stream_arrived(struct zc_waiter *w, int err)
     pthread_mutex_lock(&st->lock);
     st->ready = true;
     st->err = err;
-    bool resume = stream_wakes(st);
+    stream_resume(st);
     pthread_mutex_unlock(&st->lock);
-    if (resume)
-        MHD_resume_connection(st->conn);
     stream_unref(st);
 }
 
@@ -92,35 +91,28 @@ static int stream_want(struct peer_stream *st)
                                     &st->waiter);
     if (r == 0)
         return 0;
+    pthread_mutex_lock(&st->lock);
     st->waiting = false;
+    pthread_mutex_unlock(&st->lock);
     stream_unref(st);
     return r;
 }
 
 /* ------------------------------------------------------------------ ticks */
 
-static void stream_timer(struct peer_stream *st);
-
+/* The object is open for as long as the stream is not over. */
 static void stream_ticks(void *arg, bool net_ends)
 {
     struct peer_stream *st = arg;
-    bool resume = false;
     pthread_mutex_lock(&st->lock);
     st->timer = false;
-    bool go_on = !st->over && !net_ends;
-    bool waits = go_on && st->waiting && !st->ready;
-    pthread_mutex_unlock(&st->lock);
-    bool circle = waits && zc_object_abroad(st->o, st->off, st->end - st->off, st->reach);
-    pthread_mutex_lock(&st->lock);
     if (!st->over && st->suspended) {
         st->tick = true;
-        if (circle)
-            st->err = -EBUSY;
-        resume = stream_wakes(st);
+        if (zc_object_abroad(st->o, st->off, st->end - st->off, st->reach))
+            st->err = -EBUSY; /* a circle */
+        stream_resume(st);
     }
     pthread_mutex_unlock(&st->lock);
-    if (resume)
-        MHD_resume_connection(st->conn);
     stream_unref(st);
 }
 
@@ -180,7 +172,10 @@ static bool stream_next(struct peer_stream *st)
         bool tick = st->tick, waits = st->waiting && !st->ready && st->err == 0;
         int err = st->err;
         st->tick = false;
-        if (!tick && waits) {
+        if (waits && st->s->stopping) {
+            waits = false;
+            err = -ESHUTDOWN;
+        } else if (waits && !tick) {
             st->suspended = true;
             stream_timer(st);
             MHD_suspend_connection(st->conn);
@@ -322,17 +317,15 @@ int peer_stream_answer(struct peer_server *s, struct MHD_Connection *conn, struc
     return stream_send(st);
 }
 
+/* Those that it does not find suspended see `stopping` before they are. */
 void peer_streams_end(struct peer_server *s)
 {
     pthread_mutex_lock(&s->lock);
     zc_list_for_each (it, &s->streams) {
         struct peer_stream *st = zc_list_entry(it, struct peer_stream, link);
         pthread_mutex_lock(&st->lock);
-        st->err = -ESHUTDOWN;
-        bool resume = stream_wakes(st);
+        stream_resume(st);
         pthread_mutex_unlock(&st->lock);
-        if (resume)
-            MHD_resume_connection(st->conn);
     }
     pthread_mutex_unlock(&s->lock);
 }
