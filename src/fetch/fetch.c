@@ -28,6 +28,11 @@ int zc_fetch_new(const struct zc_fetch_config *cfg, struct zc_cache *cache, stru
     return 0;
 }
 
+uint64_t zc_fetch_chunk_size(const struct zc_fetch *f)
+{
+    return f->cfg.chunk_size;
+}
+
 void zc_fetch_shutdown(struct zc_fetch *f)
 {
     pthread_mutex_lock(&f->lock);

@@ -34,6 +34,8 @@ int zc_fetch_new(const struct zc_fetch_config *cfg, struct zc_cache *cache, stru
 /* No object may be open. */
 void zc_fetch_free(struct zc_fetch *f);
 
+uint64_t zc_fetch_chunk_size(const struct zc_fetch *f);
+
 /* Makes what is in flight fail with -ESHUTDOWN and refuses new work: first step of an unmount. */
 void zc_fetch_shutdown(struct zc_fetch *f);
 

@@ -139,6 +139,8 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
                       const char *path, const char *version, uint64_t size, enum object_for why,
                       struct zc_object **out)
 {
+    if (size / f->cfg.chunk_size >= UINT32_MAX)
+        return -EFBIG; /* chunks are counted in 32 bits */
     struct zc_object *o = calloc(1, sizeof(*o));
     if (!o)
         return -ENOMEM;

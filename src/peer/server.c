@@ -28,6 +28,7 @@
 #define SERVER_ASKING 16
 #define SERVER_ASK "/v1/ask/"
 #define SERVER_BODY_MAX (16 * ZC_MIB)
+#define SERVER_CHUNKS_MAX (1U << 20) /* of an object: who asks decides how much is kept of it */
 
 /* One request while it is looked at. */
 struct server_req {
@@ -279,6 +280,8 @@ static enum MHD_Result server_data(struct peer_server *s, struct MHD_Connection 
     struct zc_fetch_src *src = zc_fetch_src_find(s->p->cfg.fetch, r->source);
     if (!src)
         return server_words(conn, MHD_HTTP_NOT_FOUND, "no such source\n");
+    if (r->size / zc_fetch_chunk_size(s->p->cfg.fetch) >= SERVER_CHUNKS_MAX)
+        return server_words(conn, MHD_HTTP_NOT_FOUND, "too large to be shared\n");
     if (zc_object_open_for_node(s->p->cfg.fetch, src, r->path, r->version, r->size, &o) < 0)
         return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
     return server_object(s, conn, o, r, q);

@@ -4,6 +4,7 @@
 #include "peer/heat.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -139,9 +140,22 @@ int peer_request_set(struct peer_request *r, const char *key, const char *value,
     }
 }
 
+/* As names of a listing are: backends take no others. */
+static bool request_path_ok(const char *path)
+{
+    for (const char *p = path;; p++) {
+        size_t n = strcspn(p, "/");
+        if (n == 0 || n > NAME_MAX || (n == 1 && *p == '.') || (n == 2 && memcmp(p, "..", 2) == 0))
+            return false;
+        p += n;
+        if (!*p)
+            return true;
+    }
+}
+
 int peer_request_check(const struct peer_request *r)
 {
-    if ((r->seen & SEEN_NEEDED) != SEEN_NEEDED || !r->source[0] || !r->path[0])
+    if ((r->seen & SEEN_NEEDED) != SEEN_NEEDED || !r->source[0] || !request_path_ok(r->path))
         return -EINVAL;
     return r->len > 0 && r->off < r->size && r->len <= r->size - r->off ? 0 : -EINVAL;
 }

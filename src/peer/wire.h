@@ -62,7 +62,8 @@ struct peer_request {
 /* One parameter, unescaped. Unknown ones are let pass. -EINVAL: it makes no sense, or came twice.
  */
 int peer_request_set(struct peer_request *r, const char *key, const char *value, size_t n);
-/* After all: what is needed is there and fits together. -EINVAL. */
+/* After all: what is needed is there and fits together, the path is one that a source may have.
+   -EINVAL. */
 int peer_request_check(const struct peer_request *r);
 /* Appends the target, escaped, for a URL. */
 void peer_request_target(const struct peer_request *r, struct zc_buf *b);

@@ -612,6 +612,34 @@ static void test_server_refuses(void **state)
     assert_int_equal(stats(w).served, 0);
 }
 
+/* Who is let in asks for what no listing has: refused, whatever a source would make of it. */
+static void test_server_refuses_what_cannot_be(void **state)
+{
+    static const char *const paths[] = {"/etc/passwd", "o/n/10/", "o//n", "../n",
+                                        "o/../n",      "o/n/..",  ".",    "o/./n"};
+    static const char *const sizes[] = {"9223372036854775807", "4503599627370496",
+                                        "281474976710657", "1152921504606846976"};
+    struct world *w = *state;
+    struct zc_fetch_src *src;
+    char target[1024], name[301] = {0};
+    assert_int_equal(zc_fetch_src_new(w->fetch, w->be, IDENTITY, &src), 0);
+    w->fakes[1].mode = w->fakes[2].mode = ABSENT;
+    memset(name, 'n', sizeof(name) - 1);
+    for (unsigned i = 0; i <= ZC_ARRAY_SIZE(paths); i++) {
+        snprintf(target, sizeof(target),
+                 "/v1/data?source=mem%%3A//test&path=%s&version=v&size=10&off=0&len=10",
+                 i < ZC_ARRAY_SIZE(paths) ? paths[i] : name);
+        assert_int_equal(ask_target(w, target), 400);
+    }
+    for (unsigned i = 0; i < ZC_ARRAY_SIZE(sizes); i++) {
+        snprintf(target, sizeof(target),
+                 "/v1/data?source=mem%%3A//test&path=o/n/%s&version=v&size=%s&off=%llu&len=1",
+                 sizes[i], sizes[i], strtoull(sizes[i], NULL, 10) - 1);
+        assert_int_equal(ask_target(w, target), 404);
+    }
+    assert_int_equal(mem_requests(w->mem), 0);
+}
+
 /* Asks the real server for an object of the source in memory, as one that takes it for the owner.
  */
 static void test_server_gives(void **state)
@@ -709,6 +737,7 @@ int main(void)
         T(test_own),
         T(test_cancel),
         T(test_server_refuses),
+        T(test_server_refuses_what_cannot_be),
         T(test_server_gives),
         T(test_server_flooded),
         cmocka_unit_test(test_heat),
