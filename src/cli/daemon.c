@@ -39,13 +39,12 @@ static void daemon_process(void)
 }
 
 /* Lets the other nodes take over what this one owned, while it still serves: until the time is up,
-   or another signal comes, which is also how the end of the mount shows itself here. */
-static void daemon_drain(struct zc_daemon *d, const sigset_t *set)
+   or another signal comes, which is also how the end of the mount shows itself here. Touches
+   nothing that such an end frees. */
+static void daemon_drain(int64_t time_ns, const sigset_t *set)
 {
-    int64_t end = zc_now_ns() + d->cfg->plan->o.drain_time;
-    if (!zc_daemon_cluster_drain(d))
-        return;
-    zc_info("cluster: draining for %.1f s", (double)d->cfg->plan->o.drain_time / 1e9);
+    int64_t end = zc_now_ns() + time_ns;
+    zc_info("cluster: draining for %.1f s", (double)time_ns / 1e9);
     for (;;) {
         int64_t left = end - zc_now_ns();
         struct timespec ts = {.tv_sec = left / ZC_NS_PER_S, .tv_nsec = left % ZC_NS_PER_S};
@@ -71,14 +70,16 @@ static void *daemon_signals(void *arg)
         if (!ending && d->nothing_to_undo)
             _exit(1);
         d->stop = true;
-        bool serves = d->exit_fuse != NULL;
+        /* While it serves, which ends under the lock, the cluster is there. */
+        bool drains =
+            sig == SIGTERM && !drained && !ending && d->exit_fuse && zc_daemon_cluster_drain(d);
         pthread_mutex_unlock(&d->lock);
         if (ending)
             return NULL;
         zc_info("signal %d: ending", sig);
-        if (sig == SIGTERM && serves && !drained) {
+        if (drains) {
             drained = true;
-            daemon_drain(d, &set);
+            daemon_drain(d->cfg->plan->o.drain_time, &set);
         }
         pthread_mutex_lock(&d->lock);
         ending = d->ending;

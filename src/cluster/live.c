@@ -270,7 +270,7 @@ int zc_cluster_start(struct zc_cluster *c, const struct zc_cluster_gossip *g, st
     int r = zc_member_start(&member, &l->member, err);
     if (r < 0)
         return r;
-    l->changed = true;
+    live_changed(l); /* the thread begins by reading */
     r = pthread_create(&l->thread, NULL, live_main, l);
     if (r != 0)
         return zc_error_set(err, -r, "cannot start a thread: %s", strerror(r));
