@@ -86,7 +86,9 @@ struct share_op {
     int won_err;
     unsigned won_by, referred_by;
     unsigned busy, pauses; /* busy: the first of nodes that said so; n: none did */
-    _Atomic bool at_store, finished;
+    pthread_mutex_t lock;  /* a cancel of `in` against its end; at_store */
+    bool at_store;
+    _Atomic bool finished;
     int theirs; /* what the caller's data() returned */
     struct zc_get_req in;
 };
@@ -105,8 +107,10 @@ static bool op_cancelled(const struct share_op *op)
 
 static void op_unref(struct share_op *op)
 {
-    if (atomic_fetch_sub(&op->refs, 1) == 1)
-        free(op);
+    if (atomic_fetch_sub(&op->refs, 1) != 1)
+        return;
+    pthread_mutex_destroy(&op->lock);
+    free(op);
 }
 
 static uint64_t share_random(struct share *s)
@@ -186,10 +190,17 @@ static int op_store_data(struct zc_get_req *in, const void *p, size_t n)
     return op->theirs = op->outer->data(op->outer, p, n);
 }
 
+static void op_at_store(struct share_op *op, bool is)
+{
+    pthread_mutex_lock(&op->lock);
+    op->at_store = is;
+    pthread_mutex_unlock(&op->lock);
+}
+
 static void op_store_done(struct zc_get_req *in, int err)
 {
     struct share_op *op = in->base.user;
-    op->at_store = false;
+    op_at_store(op, false); /* after this no cancel touches `in`, or the source */
     if (err < 0 || op->got == op->outer->len) {
         if (err < 0)
             op->outer->base.err = in->base.err;
@@ -214,7 +225,7 @@ static void op_store(struct share_op *op)
         .data = op_store_data,
         .done = op_store_done,
     };
-    op->at_store = true;
+    op_at_store(op, true);
     if (op_cancelled(op))
         atomic_store(&op->in.base.cancelled, true);
     zc_backend_get(op->s->inner, &op->in);
@@ -239,7 +250,8 @@ static void op_drop(struct share_op *op, unsigned i, bool late)
 static bool op_speaks(struct peer_attempt *a)
 {
     struct share_op *op = a->user;
-    if (op_cancelled(op) || op->winner || op->gave_up)
+    /* won: the other one has given all already, and this one's cancel is on its way. */
+    if (op_cancelled(op) || op->winner || op->won || op->gave_up)
         return false;
     op->winner = a;
     if (a->answer.replicas > 1)
@@ -261,6 +273,7 @@ static int op_bytes(struct peer_attempt *a, const void *p, size_t n)
     struct share_op *op = a->user;
     if (op_cancelled(op))
         return -ECANCELED;
+    assert(a->off + a->body.pos == op->outer->off + op->got + n); /* never at another place */
     op->got += n;
     return op->theirs = op->outer->data(op->outer, p, n);
 }
@@ -481,11 +494,11 @@ static void op_direct(struct share_op *op)
     op_store(op);
 }
 
-static void op_direct_fired(struct share_op *op)
+static void op_direct_fired(void *arg, bool net_ends)
 {
-    op->turn++;
-    if (op_cancelled(op))
-        op_finish(op, -ECANCELED);
+    struct share_op *op = arg;
+    if (net_ends || op_cancelled(op))
+        op_finish(op, net_ends ? -ESHUTDOWN : -ECANCELED);
     else
         op_direct(op);
 }
@@ -494,14 +507,9 @@ static void op_alone(struct share_op *op)
 {
     int64_t wait = peer_health_direct_ns(&op->s->p->health, share_random(op->s));
     op->next = op->n;
-    if (wait == 0) {
+    /* Without memory for a timer it does not wait. */
+    if (wait == 0 || zc_net_timer(op->s->p->net, op->loop, wait, op_direct_fired, op) < 0)
         op_direct(op);
-        return;
-    }
-    unsigned before = atomic_load(&op->refs);
-    op_timer(op, wait, op_direct_fired);
-    if (atomic_load(&op->refs) == before)
-        op_direct(op); /* no timer was to be had */
 }
 
 static void op_pause_ends(struct share_op *op)
@@ -681,6 +689,7 @@ static void share_get(struct zc_backend *be, struct zc_get_req *req)
     op->s = s;
     op->outer = req;
     op->refs = 1;
+    pthread_mutex_init(&op->lock, NULL);
     op->loop = atomic_fetch_add_explicit(&s->lane, 1, memory_order_relaxed);
     op->size = req->size;
     op->object = zc_objid_of(s->identity, req->path, req->version, op->size).id;
@@ -693,9 +702,11 @@ static void share_get(struct zc_backend *be, struct zc_get_req *req)
 static void op_cancel_posted(void *arg, bool net_ends)
 {
     struct share_op *op = arg;
+    pthread_mutex_lock(&op->lock);
+    if (op->at_store)
+        zc_backend_cancel(op->s->inner, &op->in.base);
+    pthread_mutex_unlock(&op->lock);
     if (!op->finished) {
-        if (op->at_store)
-            zc_backend_cancel(op->s->inner, &op->in.base);
         for (unsigned i = 0; i < SHARE_TRIES; i++) {
             if (op->tries[i])
                 peer_attempt_cancel(op->tries[i]);

@@ -81,7 +81,7 @@ static void attempt_piece(struct sim_attempt *t, uint64_t n)
 {
     if (t->over)
         return;
-    t->got += n;
+    t->a.body.pos = t->got += n;
     if (t->a.ops->bytes(&t->a, zeros, n) < 0)
         attempt_end(t, -ECANCELED);
     else if (t->got == t->a.len)
