@@ -50,7 +50,8 @@ int zc_fetch_src_new(struct zc_fetch *f, struct zc_backend *be, const char *iden
                      struct zc_fetch_src **out);
 const char *zc_fetch_src_identity(const struct zc_fetch_src *s);
 /* Ends a source: no more is opened or asked of it, what is in flight is cancelled and waited for,
-   so that its backend may be freed then. -EBUSY, and nothing done, while objects of it are open;
+   so that its backend may be freed then. -EBUSY, and nothing done, while objects of it are open
+   (those open for other nodes do not count, and go on as with `force`);
    with `force` these stay open: what is cached of them can be read, the rest is -ESTALE. */
 int zc_fetch_src_close(struct zc_fetch_src *s, bool force);
 
@@ -111,7 +112,7 @@ ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len)
 
 /* The source of this identity that is open, or NULL. */
 struct zc_fetch_src *zc_fetch_src_find(struct zc_fetch *f, const char *identity);
-/* As zc_object_open, but counted as neither hit nor miss. */
+/* As zc_object_open, but counted as neither hit nor miss, nor as open. */
 int zc_object_open_for_node(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                             const char *version, uint64_t size, struct zc_object **out);
 /* What is being fetched goes on: the rest of a chunk will be asked for by somebody. */

@@ -40,7 +40,7 @@ struct zc_fetch_src {
     uint64_t cut;          /* GETs do not cross multiples of it; 0: they may */
     _Atomic bool closed;   /* set under fetch->lock */
     unsigned flying;       /* flights; under fetch->lock, as the next one */
-    unsigned open;         /* opens of its objects */
+    unsigned open;         /* opens of its objects, but for those for other nodes */
     _Atomic unsigned lent; /* loans in use */
     _Atomic bool no_loans; /* closed, or about to be */
     _Atomic uint64_t hits, misses, bytes_hit, bytes_store;
@@ -50,8 +50,9 @@ struct zc_object {
     struct zc_fetch *fetch;
     struct zc_list hash_link; /* fetch->buckets */
     struct zc_objid id;
-    unsigned refs;  /* opens and flights; under fetch->lock */
-    unsigned opens; /* likewise */
+    unsigned refs;       /* opens and flights; under fetch->lock */
+    unsigned opens;      /* likewise */
+    unsigned node_opens; /* of these, for other nodes: they do not keep a source open */
     /* Who is asked for its bytes: the source that opened it first; when that one was closed, the
        next that opens it. Changed under fetch->lock. */
     struct zc_fetch_src *_Atomic src;

@@ -130,8 +130,8 @@ static void object_follow(struct zc_object *o, struct zc_fetch_src *src)
     struct zc_fetch_src *old = atomic_load(&o->src);
     if (old == src || !old->closed)
         return;
-    old->open -= o->opens;
-    src->open += o->opens;
+    old->open -= o->opens - o->node_opens;
+    src->open += o->opens - o->node_opens;
     atomic_store(&o->src, src);
 }
 
@@ -149,6 +149,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
     atomic_init(&o->src, src);
     o->size = size;
     o->refs = o->opens = 1;
+    o->node_opens = why == FOR_NODE;
     o->nchunks = (uint32_t)((size + f->cfg.chunk_size - 1) / f->cfg.chunk_size);
     pthread_mutex_init(&o->lock, NULL);
     pthread_mutex_init(&o->setup, NULL);
@@ -214,7 +215,10 @@ static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char 
             object_follow(o, src);
             o->refs++;
             o->opens++;
-            atomic_load(&o->src)->open++;
+            if (why == FOR_NODE)
+                o->node_opens++;
+            else
+                atomic_load(&o->src)->open++;
             object_count(src, size, atomic_load(&o->complete), why);
             *out = o;
             r = 0;
@@ -223,7 +227,8 @@ static int object_open(struct zc_fetch *f, struct zc_fetch_src *src, const char 
         if (fresh) {
             zc_list_push_front(object_bucket(f, id), &fresh->hash_link);
             f->live++;
-            src->open++;
+            if (why != FOR_NODE)
+                src->open++;
             *out = zc_steal_ptr(&fresh);
             r = 0;
             break;
@@ -263,7 +268,10 @@ static void object_close(struct zc_object *o, enum object_for why)
     struct zc_fetch *f = o->fetch;
     pthread_mutex_lock(&f->lock);
     bool last_open = --o->opens == 0;
-    atomic_load(&o->src)->open--;
+    if (why == FOR_NODE)
+        o->node_opens--;
+    else
+        atomic_load(&o->src)->open--;
     pthread_mutex_unlock(&f->lock);
     /* Nobody reads on: what was fetched ahead of the reader is not worth its bytes any more. */
     if (last_open && o->chunks && why == FOR_READER)
