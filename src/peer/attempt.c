@@ -15,7 +15,7 @@
 #define ATTEMPT_STALL_NS (2 * ZC_NS_PER_S) /* without a byte, ticks included */
 #define ATTEMPT_SLOWEST (512 * ZC_KIB)     /* bytes a second, after some time to begin */
 #define ATTEMPT_BEGIN_NS (30 * ZC_NS_PER_S)
-#define ATTEMPT_NODATA_NS (10 * ZC_NS_PER_S) /* with ticks only */
+#define ATTEMPT_NODATA_NS (10 * ZC_NS_PER_S) /* with ticks, or a trickle, only */
 
 /* ------------------------------------------------------------------ where to */
 
@@ -73,6 +73,8 @@ static int attempt_deliver(void *user, const void *p, size_t n)
 static void attempt_header(struct zc_http *h, const char *line, size_t n)
 {
     struct peer_attempt *a = h->user;
+    if (a->spoke_ns)
+        return; /* behind a body: the promise was made before it */
     if (peer_answer_line(&a->answer, line, n) < 0)
         a->bad = true;
 }
@@ -83,6 +85,20 @@ static void attempt_spoke(struct peer_attempt *a)
         return;
     a->spoke_ns = ZC_MAX(zc_now_ns() - a->started_ns, (int64_t)1);
     peer_health_spoke(&a->p->health, a->node.index, a->spoke_ns);
+}
+
+/* Pieces of a hit may be large and the way narrow: what has come of one counts, too. */
+static bool attempt_moves(struct peer_attempt *a)
+{
+    const struct peer_body *b = &a->body;
+    uint64_t got = b->pos + (a->answer.state == PEER_STATE_HIT ? b->have : 0);
+    int64_t now = zc_now_ns();
+    a->moved_ns = ZC_MAX(a->moved_ns, b->data_ns);
+    if (got >= a->moved + PEER_FRAME_MAX) {
+        a->moved = got;
+        a->moved_ns = now;
+    }
+    return now - a->moved_ns <= ATTEMPT_NODATA_NS;
 }
 
 static int attempt_data(struct zc_http *h, const void *p, size_t n)
@@ -101,7 +117,7 @@ static int attempt_data(struct zc_http *h, const void *p, size_t n)
         peer_body_init(&a->body, &a->answer, a->p->cfg.seed, attempt_deliver, a);
     }
     int r = peer_body_data(&a->body, p, n);
-    if (r == 0 && zc_now_ns() - a->body.data_ns > ATTEMPT_NODATA_NS)
+    if (r == 0 && !attempt_moves(a))
         r = -ETIMEDOUT;
     a->bad = a->bad || a->body.bad;
     return r;

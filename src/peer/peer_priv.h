@@ -78,6 +78,8 @@ struct peer_attempt {
     char pinned[64];
     char *url;
     struct peer_body body; /* once it has spoken */
+    uint64_t moved;        /* bytes that had come at moved_ns */
+    int64_t moved_ns;
 };
 
 /* Starts a question for len bytes at off of the request's object. 0, or negative errno and nothing
@@ -107,6 +109,7 @@ struct peer_server {
     struct zc_list streams; /* struct peer_stream that wait for their connection */
     unsigned asking;        /* threads of the ask half */
     _Atomic unsigned filling;
+    _Atomic size_t bodies; /* bytes of questions that are coming in */
     _Atomic bool stopping;
 };
 

@@ -25,6 +25,9 @@
 #define SERVER_CONNECTIONS 4096
 #define SERVER_MEMORY (64U << 10) /* of a connection: a target may be long */
 #define SERVER_IDLE_S 60
+#define SERVER_STRANGER_S 10            /* of one that has not shown yet who it is */
+#define SERVER_EACH 1024                /* connections from one address */
+#define SERVER_BODIES_MAX (64 * ZC_MIB) /* of all questions that are coming in */
 #define SERVER_ASKING 16
 #define SERVER_ASK "/v1/ask/"
 #define SERVER_BODY_MAX (16 * ZC_MIB)
@@ -33,7 +36,7 @@
 /* One request while it is looked at. */
 struct server_req {
     struct zc_buf body;
-    bool refused;
+    bool asks;  /* the daemon: the body counts */
     bool asked; /* an ask thread has its answer */
     char *op;
     struct zc_buf reply;
@@ -73,17 +76,20 @@ static bool server_trusts(struct peer_server *s, struct MHD_Connection *conn)
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct server_conn *known = info ? info->socket_context : NULL;
-    if (!s->p->has_tls || (known && known->trusted))
+    if (known && known->trusted)
         return true;
     const union MHD_ConnectionInfo *tls =
         MHD_get_connection_info(conn, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     unsigned n = 0;
     const gnutls_datum_t *certs =
         tls ? gnutls_certificate_get_peers((gnutls_session_t)tls->tls_session, &n) : NULL;
-    if (!certs || n == 0 || zc_peer_tls_trusts(&s->p->tls, certs[0].data, certs[0].size) < 0)
+    if (s->p->has_tls &&
+        (!certs || n == 0 || zc_peer_tls_trusts(&s->p->tls, certs[0].data, certs[0].size) < 0))
         return false;
-    if (known)
+    if (known) {
         known->trusted = true;
+        MHD_set_connection_option(conn, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)SERVER_IDLE_S);
+    }
     return true;
 }
 
@@ -92,6 +98,9 @@ static void server_connection(void *cls, struct MHD_Connection *conn, void **con
 {
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         *context = calloc(1, sizeof(struct server_conn));
+        if (*context)
+            MHD_set_connection_option(conn, MHD_CONNECTION_OPTION_TIMEOUT,
+                                      (unsigned)SERVER_STRANGER_S);
     } else {
         free(*context);
         *context = NULL;
@@ -342,12 +351,24 @@ static enum MHD_Result server_ask(struct peer_server *s, struct MHD_Connection *
     q->asked = true;
     MHD_resume_connection(conn);
     pthread_mutex_lock(&s->lock);
-    s->asking--;
+    if (--s->asking == 0)
+        pthread_cond_broadcast(&s->idle);
     pthread_mutex_unlock(&s->lock);
     return MHD_YES;
 }
 
 /* ------------------------------------------------------------------ requests */
+
+/* Bytes of a question's body; what nobody asked for is let fall. */
+static void server_body(struct peer_server *s, struct server_req *q, const char *p, size_t n)
+{
+    if (!q->asks || q->body.failed)
+        return;
+    if (atomic_fetch_add(&s->bodies, n) + n > SERVER_BODIES_MAX || zc_buf_add(&q->body, p, n) < 0) {
+        atomic_fetch_sub(&s->bodies, n);
+        q->body.failed = true;
+    }
+}
 
 static enum MHD_Result server_request(void *cls, struct MHD_Connection *conn, const char *url,
                                       const char *method, const char *version, const char *upload,
@@ -360,21 +381,22 @@ static enum MHD_Result server_request(void *cls, struct MHD_Connection *conn, co
         if (!q)
             return MHD_NO;
         q->body.max = SERVER_BODY_MAX;
+        q->asks =
+            strncmp(url, SERVER_ASK, sizeof(SERVER_ASK) - 1) == 0 && strcmp(method, "POST") == 0;
         *con_cls = q;
         if (s->stopping || !server_trusts(s, conn)) {
             /* Not one more byte of it is read. */
-            q->refused = true;
             peer_count(&s->p->refused, 1);
             return server_words(conn, MHD_HTTP_FORBIDDEN, "no certificate of this cluster\n");
         }
         return MHD_YES;
     }
     if (*upload_size) {
-        zc_buf_add(&q->body, upload, *upload_size);
+        server_body(s, q, upload, *upload_size);
         *upload_size = 0;
         return MHD_YES;
     }
-    if (strncmp(url, SERVER_ASK, sizeof(SERVER_ASK) - 1) == 0 && strcmp(method, "POST") == 0)
+    if (q->asks)
         return server_ask(s, conn, url + sizeof(SERVER_ASK) - 1, q);
     if (strcmp(url, PEER_TARGET) == 0 && strcmp(method, "GET") == 0)
         return server_data(s, conn, q);
@@ -388,6 +410,7 @@ static void server_completed(void *cls, struct MHD_Connection *conn, void **con_
     struct server_req *q = *con_cls;
     if (!q)
         return;
+    atomic_fetch_sub(&s->bodies, q->body.len);
     zc_buf_free(&q->body);
     zc_buf_free(&q->reply);
     peer_child_free(s, q->child);
@@ -451,8 +474,8 @@ static struct MHD_Daemon *server_mhd(struct peer_server *s, int fd)
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)SERVER_CONNECTIONS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)SERVER_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, server_completed, s,
-        MHD_OPTION_NOTIFY_CONNECTION, server_connection, NULL, MHD_OPTION_ARRAY,
-        p->has_tls ? tls : none, MHD_OPTION_END);
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)SERVER_EACH, MHD_OPTION_NOTIFY_CONNECTION,
+        server_connection, NULL, MHD_OPTION_ARRAY, p->has_tls ? tls : none, MHD_OPTION_END);
 }
 
 int peer_server_new(struct zc_peer *p, struct peer_server **out, uint16_t *port,
@@ -469,11 +492,9 @@ int peer_server_new(struct zc_peer *p, struct peer_server **out, uint16_t *port,
     zc_list_init(&s->streams);
     int fd = server_listen(p->cfg.bind, port, err);
     if (fd >= 0) {
-        s->mhd = server_mhd(s, fd);
-        if (!s->mhd) {
-            close(fd);
+        s->mhd = server_mhd(s, fd); /* has the socket, and closes it when it fails */
+        if (!s->mhd)
             fd = zc_error_set(err, -EIO, "cannot start the server for peers");
-        }
     }
     if (fd < 0) {
         peer_server_free(s);

@@ -39,6 +39,7 @@
 /* One that waits for bytes itself, or has too much to do, is asked again so often and so soon. */
 #define SHARE_PAUSES 20
 #define SHARE_PAUSE_NS (25 * ZC_NS_PER_MS)
+#define SHARE_SHORTS_MAX 8 /* answers to one part that gave less than a frame of it */
 #define SHARE_FORMER_LOW 0.02
 #define SHARE_FORMER_SAMPLE 32
 
@@ -71,7 +72,8 @@ struct share_op {
     bool former;      /* nodes are former owners: to be asked for what they hold */
     bool replica;     /* the first of them stands in for the owner, who comes next */
     bool direct;      /* no more referrals */
-    unsigned refers;
+    unsigned refers, shorts;
+    uint64_t got_before; /* when this turn began */
     struct zc_cluster_node refer[PEER_REFERS];
     unsigned n_refer, next_refer;
 
@@ -313,8 +315,9 @@ static void op_turn_ends(struct share_op *op)
     }
     bool whole = op->outer->off + op->got >= op->part_end; /* whatever came of it after that */
     if (whole || (won && op->won_err == 0)) {
-        /* It may have given less than it was asked for: it is asked on. */
-        if (!op->relayed)
+        /* It may have given less than it was asked for: it is asked on, but not byte by byte. */
+        op->shorts += !whole && op->got - op->got_before < PEER_FRAME_MAX;
+        if (!op->relayed && op->shorts <= SHARE_SHORTS_MAX)
             op->next = op->won_by;
         op->n_refer = op->next_refer = 0;
         op_go(op);
@@ -537,6 +540,7 @@ static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, en
     op->gave_up = op->again = false;
     op->relayed = relayed;
     op->n_tries = 0;
+    op->got_before = op->got;
     if (reach != ZC_REACH_HELD)
         atomic_store(&op->outer->abroad,
                      reach == ZC_REACH_STORE ? ZC_ABROAD_OWNER : ZC_ABROAD_OTHER);
@@ -641,7 +645,7 @@ static void op_part(struct share_op *op)
     uint64_t key = zc_cluster_key(op->object, at);
     op->part_off = at;
     op->part_end = ZC_MIN((at / ZC_CLUSTER_GROUP + 1) * ZC_CLUSTER_GROUP, end);
-    op->next = op->n_refer = op->next_refer = op->refers = 0;
+    op->next = op->n_refer = op->next_refer = op->refers = op->shorts = 0;
     op->direct = op->former = op->replica = false;
     op->pauses = 0;
     op->n = op->busy = op->outer->owner ? 0 : zc_cluster_rank(c, key, op->nodes, SHARE_RANKS);

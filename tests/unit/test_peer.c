@@ -28,6 +28,7 @@ enum mode {
     GOOD,
     GOOD_FRAMES,
     SHORT_ANSWERS, /* less than was asked for, but right */
+    BYTES,         /* one at a time */
     FLIPPED,
     FLIPPED_FRAMES,
     OTHER_OBJECT,
@@ -51,17 +52,29 @@ enum mode {
     MODES
 };
 
-static const char *const mode_names[MODES] = {"good",           "good frames",
-                                              "short answers",  "flipped",
-                                              "flipped frames", "other object",
-                                              "other place",    "other frames",
-                                              "too much",       "no sums",
-                                              "garbage",        "cut",
-                                              "cut frames",     "stalled",
-                                              "silent",         "late",
-                                              "ticks",          "busy",
-                                              "absent",         "broken",
-                                              "refers",         "refers to nobody",
+static const char *const mode_names[MODES] = {"good",
+                                              "good frames",
+                                              "short answers",
+                                              "bytes",
+                                              "flipped",
+                                              "flipped frames",
+                                              "other object",
+                                              "other place",
+                                              "other frames",
+                                              "too much",
+                                              "no sums",
+                                              "garbage",
+                                              "cut",
+                                              "cut frames",
+                                              "stalled",
+                                              "silent",
+                                              "late",
+                                              "ticks",
+                                              "busy",
+                                              "absent",
+                                              "broken",
+                                              "refers",
+                                              "refers to nobody",
                                               "long headers"};
 
 struct world;
@@ -112,6 +125,8 @@ static bool fake_hit(struct fake *f, int fd, uint64_t off, uint64_t len, enum mo
     ht_fill(body, off, len + 100000);
     if (mode == SHORT_ANSWERS)
         len = ZC_MIN(len, (uint64_t)50000);
+    if (mode == BYTES)
+        len = 1;
     if (mode == OTHER_OBJECT)
         object.lo ^= 1;
     zc_digest_hex(hex, object);
@@ -452,6 +467,8 @@ static void test_owner_of_each_kind(void **state)
             get_right(w, 0, SIZE);
             assert_int_equal(ht_requests(w->fakes[1].ht), before); /* not asked any more */
         }
+        if (m == BYTES)
+            assert_true(ht_requests(w->fakes[1].ht) < 20);
     }
 }
 
@@ -665,6 +682,34 @@ static void test_server_gives(void **state)
     assert_int_equal(mem_requests(w->mem), before);
 }
 
+/* What other nodes receive does not keep a source from being removed. */
+static void test_server_keeps_no_source(void **state)
+{
+    struct world *w = *state;
+    struct zc_fetch_src *src;
+    struct zc_fetch_src_stats s;
+    struct zc_object *node, *reader, *again;
+    assert_int_equal(zc_fetch_src_new(w->fetch, w->be, IDENTITY, &src), 0);
+    world_object(w, 0, 1);
+    assert_int_equal(zc_object_open_for_node(w->fetch, src, w->path, "v", SIZE, &node), 0);
+    zc_fetch_src_get_stats(src, &s);
+    assert_int_equal(s.open, 0);
+    assert_int_equal(zc_object_open(w->fetch, src, w->path, "v", SIZE, &reader), 0);
+    assert_int_equal(zc_fetch_src_close(src, false), -EBUSY);
+    zc_object_close(reader);
+    assert_int_equal(zc_fetch_src_close(src, false), 0);
+    assert_int_equal(zc_object_open(w->fetch, src, w->path, "v", SIZE, &reader), -ESTALE);
+    /* The same source again: what is open goes on with it. */
+    assert_int_equal(zc_fetch_src_new(w->fetch, w->be, IDENTITY, &src), 0);
+    assert_int_equal(zc_object_open(w->fetch, src, w->path, "v", SIZE, &again), 0);
+    zc_fetch_src_get_stats(src, &s);
+    assert_int_equal(s.open, 1);
+    zc_object_close_for_node(node);
+    zc_object_close(again);
+    zc_fetch_src_get_stats(src, &s);
+    assert_int_equal(s.open, 0);
+}
+
 /* Hundreds who ask for nonsense or for nothing: one who asks for bytes gets them. */
 static void test_server_flooded(void **state)
 {
@@ -725,6 +770,50 @@ static void test_heat(void **state)
     peer_hot_free(&t);
 }
 
+/* Is the connection closed by the server within so long? */
+static bool hung_up(int fd, int seconds)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN | POLLRDHUP};
+    return poll(&p, 1, seconds * 1000) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+/* Who connects and says nothing does not stay; who has asked something may. And no address has all
+   connections. */
+static void test_server_strangers(void **state)
+{
+    static int idle[1100];
+    struct world *w = *state;
+    int known = dial(w), stranger = dial(w);
+    char buf[512];
+    const char *text = "GET /v1/none HTTP/1.1\r\nHost: x\r\n\r\n";
+    ht_write(known, text, strlen(text));
+    assert_true(recv(known, buf, sizeof(buf), 0) > 12);
+    assert_true(hung_up(stranger, 40));
+    assert_false(hung_up(known, 3));
+    close(stranger);
+    for (unsigned i = 0; i < ZC_ARRAY_SIZE(idle); i++)
+        idle[i] = dial(w);
+    assert_true(hung_up(idle[ZC_ARRAY_SIZE(idle) - 1], 5));
+    for (unsigned i = 0; i < ZC_ARRAY_SIZE(idle); i++)
+        close(idle[i]);
+    close(known);
+}
+
+/* Bodies that nobody asked for, and questions to the daemon that are too long. */
+static void test_server_bodies(void **state)
+{
+    struct world *w = *state;
+    size_t n = (16 << 20) + 100000;
+    char *text = malloc(n + 200);
+    memset(text, 'x', n + 200);
+    text[sprintf(text, "GET /v1/none HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", n)] = 'x';
+    assert_int_equal(ask_raw(w, text, n + 200), 404);
+    text[sprintf(text, "POST /v1/ask/a HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", n)] =
+        'x';
+    assert_int_equal(ask_raw(w, text, n + 200), 413);
+    free(text);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -739,8 +828,11 @@ int main(void)
         T(test_server_refuses),
         T(test_server_refuses_what_cannot_be),
         T(test_server_gives),
+        T(test_server_keeps_no_source),
         T(test_server_flooded),
         cmocka_unit_test(test_heat),
+        T(test_server_strangers),
+        T(test_server_bodies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
