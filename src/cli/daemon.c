@@ -274,6 +274,7 @@ static void daemon_teardown(struct zc_daemon *d)
     zc_daemon_sources_stop(d);
     if (d->vfs)
         zc_vfs_shutdown(d->vfs); /* and fetch's */
+    zc_daemon_cluster_hang_up(d);
     zc_ctl_free(d->ctl);
     zc_daemon_cluster_stop(d);
     if (d->fuse)

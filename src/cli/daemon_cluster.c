@@ -297,12 +297,19 @@ bool zc_daemon_cluster_drain(struct zc_daemon *d)
     return d->cluster && zc_cluster_drain(d->cluster);
 }
 
+void zc_daemon_cluster_hang_up(struct zc_daemon *d)
+{
+    zc_peer_hang_up(d->peer);
+}
+
 void zc_daemon_cluster_stop(struct zc_daemon *d)
 {
     pthread_mutex_lock(&d->lock);
     d->answers = false;
     pthread_mutex_unlock(&d->lock);
     zc_peer_stop(d->peer);
+    zc_warm_jobs_free(d->warm_jobs);
+    d->warm_jobs = NULL;
 }
 
 bool zc_daemon_calls(struct zc_daemon *d, struct zc_calls *out)
@@ -315,7 +322,6 @@ void zc_daemon_cluster_free(struct zc_daemon *d)
 {
     if (d->cache && d->cluster)
         zc_cache_on_spare(d->cache, NULL, NULL, 0);
-    zc_warm_jobs_free(d->warm_jobs);
     zc_peer_free(d->peer);
     d->peer = NULL;
     if (d->cluster)

@@ -13,7 +13,10 @@ int zc_daemon_cluster_start(struct zc_daemon *d, struct zc_error *err);
 void zc_daemon_cluster_ready(struct zc_daemon *d);
 /* Owns nothing any more; true when it is worth waiting for others. */
 bool zc_daemon_cluster_drain(struct zc_daemon *d);
-/* First step of an end: the others' questions are refused. */
+/* After the file system was shut down: nobody waits for the others any more. */
+void zc_daemon_cluster_hang_up(struct zc_daemon *d);
+/* The others' questions are refused, and what they had begun here ends: before the file system is
+   freed. */
 void zc_daemon_cluster_stop(struct zc_daemon *d);
 void zc_daemon_cluster_free(struct zc_daemon *d);
 

@@ -53,6 +53,12 @@ uint16_t zc_peer_port(const struct zc_peer *p)
     return p->port;
 }
 
+void zc_peer_hang_up(struct zc_peer *p)
+{
+    if (p)
+        zc_net_stop(p->net);
+}
+
 void zc_peer_stop(struct zc_peer *p)
 {
     if (!p)

@@ -45,6 +45,9 @@ struct zc_peer_config {
 /* Listens and starts threads. Words on failure. */
 int zc_peer_new(const struct zc_peer_config *cfg, struct zc_peer **out, struct zc_error *err);
 uint16_t zc_peer_port(const struct zc_peer *p);
+/* Questions to others end now, and there are no more: nobody waits for a node that does not answer.
+   After zc_fetch_shutdown. NULL is allowed. */
+void zc_peer_hang_up(struct zc_peer *p);
 /* The server ends: open answers break off, new ones are refused. After zc_fetch_shutdown, since an
    answer may wait for a flight, and before zc_fetch_free. */
 void zc_peer_stop(struct zc_peer *p);

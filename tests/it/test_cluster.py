@@ -262,6 +262,35 @@ def test_commands_for_all_nodes(make, data):
              message="space did not come back")
 
 
+def test_nothing_of_others_holds_an_unmount_up(make, data):
+    """Neither a job that another node began here nor a question to one that does not answer."""
+    cluster = make(3, rate="20mbit")
+    nodes = cluster.start_all()
+
+    def start(*words):
+        return subprocess.Popen([cluster.zc.binary, *words, nodes[0].path], env=cluster.zc.env,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+    warm = start("warm", "--cluster")
+    wait_for(lambda: min(m.used() for m in nodes) > 2 << 20, 60)
+    assert nodes[1].umount().returncode == 0  # in the middle of its part
+    del cluster.nodes[1]
+    os.kill(nodes[2].pid, signal.SIGSTOP)
+    try:
+        free = start("free", "--cluster")
+        time.sleep(1)
+        assert free.poll() is None  # it waits for the frozen one
+        began = time.monotonic()
+        assert nodes[0].umount().returncode == 0
+        assert time.monotonic() - began < 40  # the question has a minute
+        del cluster.nodes[0]
+        assert free.wait(30) != 0
+        assert warm.wait(30) != 0
+    finally:
+        os.kill(nodes[2].pid, signal.SIGCONT)
+
+
 def test_owner_only_keeps_few_copies(make, data):
     cluster = make(3, options=["--replicate", "owner-only"])
     nodes = cluster.start_all(size="256MiB")
