@@ -33,9 +33,11 @@ def make(zc, work, data):
         return Cluster(zc, net, store, "data", **kw)
 
     yield build
-    zc.finish()  # before the store and the wires go
-    for m in reversed(made):
-        m.stop() if hasattr(m, "stop") else m.down()
+    try:
+        zc.finish()  # before the store and the wires go
+    finally:
+        for m in reversed(made):
+            m.stop() if hasattr(m, "stop") else m.down()
 
 
 def is_slow(cluster):
