@@ -21,8 +21,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -344,10 +346,23 @@ static void loop_drain(struct net_loop *l)
         t.fn(t.arg, true);
 }
 
+int64_t net_loop_starved_ns(struct net_loop *l)
+{
+    char text[80], *at; /* "nanoseconds on a processor, nanoseconds waited for one, times" */
+    assert(pthread_equal(pthread_self(), l->thread));
+    ssize_t n = l->schedfd < 0 ? -1 : pread(l->schedfd, text, sizeof(text) - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    strtoull(text, &at, 10);
+    return (int64_t)strtoull(at, NULL, 10);
+}
+
 static void *loop_thread(void *arg)
 {
     struct net_loop *l = arg;
     struct epoll_event ev[LOOP_EVENTS];
+    l->schedfd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     pthread_setname_np(pthread_self(), "zc-net");
     while (!atomic_load(&l->net->closing)) {
         int n = epoll_wait(l->epfd, ev, LOOP_EVENTS, loop_sleep_ms(l));
@@ -422,4 +437,6 @@ void net_loop_fini(struct net_loop *l)
         close(l->epfd);
     if (l->evfd >= 0)
         close(l->evfd);
+    if (l->schedfd >= 0)
+        close(l->schedfd);
 }

@@ -54,7 +54,7 @@ int zc_net_new(const struct zc_net_config *cfg, struct zc_net **out)
     net->per_loop = ZC_MAX((connections + n - 1) / n, 1u);
     int r = 0;
     for (unsigned i = 0; i < n; i++)
-        net->loops[i].epfd = net->loops[i].evfd = -1;
+        net->loops[i].epfd = net->loops[i].evfd = net->loops[i].schedfd = -1;
     for (unsigned i = 0; i < n && r == 0; i++)
         r = net_loop_init(&net->loops[i], net);
     unsigned started = 0;
@@ -141,6 +141,11 @@ int zc_net_timer(struct zc_net *net, unsigned loop, int64_t delay_ns, zc_net_fn 
     if (r < 0)
         free(t);
     return r;
+}
+
+int64_t zc_net_starved_ns(struct zc_net *net, unsigned loop)
+{
+    return net_loop_starved_ns(&net->loops[loop % net->n_loops]);
 }
 
 /* ---- a request that somebody stands and waits for ---- */

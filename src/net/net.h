@@ -92,6 +92,11 @@ void zc_net_cancel(struct zc_net *net, struct zc_http *req);
 typedef void zc_net_fn(void *arg, bool cancelled);
 int zc_net_timer(struct zc_net *net, unsigned loop, int64_t delay_ns, zc_net_fn *fn, void *arg);
 
+/* How long the thread of this loop was ready to run while no processor was free for it, since it
+   began, by the kernel's own count (/proc/PID/task/TID/schedstat); 0 where the kernel does not
+   count. On that loop's thread only. */
+int64_t zc_net_starved_ns(struct zc_net *net, unsigned loop);
+
 /* Runs a request to its end and gives the body (NUL-terminated, caller frees; max bytes at the
    most). For small control operations; must not be called on a loop's thread. */
 int zc_net_wait(struct zc_net *net, struct zc_http *req, size_t max, char **body, size_t *len);

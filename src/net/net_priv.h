@@ -84,6 +84,7 @@ struct net_loop {
     struct zc_net *net;
     pthread_t thread;
     int epfd, evfd;
+    int schedfd;                      /* of the thread; -1: the kernel does not count */
     _Atomic(struct net_post *) posts; /* newest first; &net_sealed at the end */
     CURLM *multi;
     CURLSH *share;
@@ -112,6 +113,7 @@ void net_loop_wake(struct net_loop *l);
 int net_loop_post(struct net_loop *l, struct net_post *post);
 /* Frees what a loop that never started or whose thread was joined holds. */
 void net_loop_fini(struct net_loop *l);
+int64_t net_loop_starved_ns(struct net_loop *l);
 /* For curl: a socket of this loop was opened, is to be closed. */
 curl_socket_t net_loop_open_socket(void *loop, curlsocktype purpose, struct curl_sockaddr *addr);
 int net_loop_close_socket(void *loop, curl_socket_t fd);

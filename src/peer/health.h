@@ -13,6 +13,7 @@
  *     What is asked twice may be read from the store twice, so that less than 50 ms does not pay: a
  *     machine with more to do than processors keeps anybody waiting for 10 ms now and then, and
  *     three such waits in a row set a node aside that does well.
+ *     For the same reason one that is starved itself asks nobody twice (share.c).
  *   - Bytes of others that no node gives come from the store, at the same rate; when that budget is
  *     used up each waits some time first, but none is refused.
  *

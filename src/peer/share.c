@@ -35,7 +35,10 @@
 #define SHARE_TRIES 3
 #define SHARE_REFERS_MAX 8                 /* referrals of one part in a row */
 #define SHARE_AGAIN_NS (50 * ZC_NS_PER_MS) /* until a second question is thought of again */
-#define SHARE_LATE_NS (20 * ZC_NS_PER_MS)  /* a timer that comes so late: this node has no time */
+/* This node has no time itself: a timer of its own comes so late, or its thread waited for a
+   processor for more than one part in so many. */
+#define SHARE_LATE_NS (20 * ZC_NS_PER_MS)
+#define SHARE_STARVED 8
 /* One that waits for bytes itself, or has too much to do, is asked again so often and so soon. */
 #define SHARE_PAUSES 20
 #define SHARE_PAUSE_NS (25 * ZC_NS_PER_MS)
@@ -82,9 +85,10 @@ struct share_op {
     unsigned turn;                     /* timers of an earlier turn have nothing to say */
     unsigned n_tries, to[SHARE_TRIES]; /* which of nodes */
     bool gave_up, relayed;
-    bool again;         /* the next hedge asks one once more that was busy */
-    int64_t hedge_ns;   /* when the next one is to be asked */
-    bool won, referred; /* what came of the turn */
+    bool again;                   /* the next hedge asks one once more that was busy */
+    int64_t hedge_ns;             /* when the next one is to be asked */
+    int64_t asked_ns, starved_ns; /* when the turn began, and what the loop had waited by then */
+    bool won, referred;           /* what came of the turn */
     int won_err;
     unsigned won_by, referred_by;
     unsigned busy, pauses; /* busy: the first of nodes that said so; n: none did */
@@ -432,10 +436,15 @@ static bool op_may(struct share_op *op, const struct zc_cluster_node *n)
 
 static void op_hedge(struct share_op *op);
 
-static void op_hedge_in(struct share_op *op, int64_t wait_ns)
+static void op_late_in(struct share_op *op, int64_t wait_ns, void (*fn)(struct share_op *op))
 {
     op->hedge_ns = zc_now_ns() + wait_ns;
-    op_timer(op, wait_ns, op_hedge);
+    op_timer(op, wait_ns, fn);
+}
+
+static void op_hedge_in(struct share_op *op, int64_t wait_ns)
+{
+    op_late_in(op, wait_ns, op_hedge);
 }
 
 /* The next one that can be asked besides; NULL: there is none. */
@@ -451,16 +460,24 @@ static const struct zc_cluster_node *op_second(struct share_op *op)
     return op->next < op->n ? &op->nodes[op->next] : NULL;
 }
 
-/* Is a second question to be asked now? Not when this node itself is late, as its own timer shows,
-   nor beyond the budget; but always when the one before was set aside meanwhile. */
+/* Had this node itself no time since the turn began? Then it cannot say that another one is late:
+   the answer may lie here unread. */
+static bool op_starved(struct share_op *op)
+{
+    int64_t now = zc_now_ns();
+    int64_t waited = zc_net_starved_ns(op->s->p->net, op->loop) - op->starved_ns;
+    return now - op->hedge_ns > SHARE_LATE_NS || waited > (now - op->asked_ns) / SHARE_STARVED;
+}
+
+/* Is a second question to be asked now? Not when this node itself is late, nor beyond the budget;
+   but always when the one before was set aside meanwhile. */
 static bool op_hedge_pays(struct share_op *op)
 {
     struct peer_health *h = &op->s->p->health;
     const struct peer_attempt *last = op->tries[op->n_tries - 1];
-    int64_t now = zc_now_ns();
-    if (op->again || (last && peer_health_is_aside(h, last->node.index, now)))
+    if (op->again || (last && peer_health_is_aside(h, last->node.index, zc_now_ns())))
         return true;
-    return now - op->hedge_ns <= SHARE_LATE_NS && peer_health_hedge(h);
+    return !op_starved(op) && peer_health_hedge(h);
 }
 
 /* Those that were asked are late: the next one is asked, too. */
@@ -487,6 +504,15 @@ static void op_hedge(struct share_op *op)
     op->to[op->n_tries++] = op->next;
     *(op->relayed ? &op->next_refer : &op->next) += 1;
     op_hedge_in(op, peer_health_hedge_ns(&p->health, n->index));
+}
+
+/* A former owner is late, and what it may have the store has, too. */
+static void op_held_late(struct share_op *op)
+{
+    if (op_starved(op))
+        op_late_in(op, SHARE_AGAIN_NS, op_held_late);
+    else
+        op_give_up(op);
 }
 
 /* Nobody gave it. */
@@ -537,6 +563,8 @@ static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, en
                        bool relayed)
 {
     int64_t hedge = peer_health_hedge_ns(&op->s->p->health, to->index);
+    op->asked_ns = zc_now_ns();
+    op->starved_ns = zc_net_starved_ns(op->s->p->net, op->loop);
     op->gave_up = op->again = false;
     op->relayed = relayed;
     op->n_tries = 0;
@@ -548,9 +576,8 @@ static bool op_ask_one(struct share_op *op, const struct zc_cluster_node *to, en
         return false;
     op->n_tries = 1;
     op->turn++;
-    if (reach != ZC_REACH_HELD)
-        op_hedge_in(op, hedge);
-    op_timer(op, reach == ZC_REACH_HELD ? hedge : PEER_STATUS_NS, op_give_up);
+    op_late_in(op, hedge, reach == ZC_REACH_HELD ? op_held_late : op_hedge);
+    op_timer(op, PEER_STATUS_NS, op_give_up);
     return true;
 }
 

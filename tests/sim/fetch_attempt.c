@@ -13,6 +13,12 @@ int zc_net_timer(struct zc_net *net, unsigned loop, int64_t delay_ns, zc_net_fn 
     return 0;
 }
 
+/* The nodes of the model have processors of their own (sim_cpu). */
+int64_t zc_net_starved_ns(struct zc_net *net, unsigned loop)
+{
+    return 0;
+}
+
 /* As in attempt.c: what the end of a question says of the node. */
 static void attempt_account(struct sim_attempt *t, int err)
 {

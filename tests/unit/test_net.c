@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -618,6 +619,57 @@ static void timers_fire_in_order(void **state)
     assert_true(f.cancelled[4]);
 }
 
+struct starved {
+    struct zc_net *net;
+    int64_t first, last;
+    atomic_int n;
+};
+
+/* Works for 100 ms of real time. */
+static void starved_timer(void *arg, bool cancelled)
+{
+    struct starved *s = arg;
+    int64_t now = zc_net_starved_ns(s->net, 0), until = zc_now_ns() + 100 * ZC_NS_PER_MS;
+    while (zc_now_ns() < until)
+        ;
+    if (atomic_load(&s->n) == 0)
+        s->first = now;
+    s->last = zc_net_starved_ns(s->net, 0);
+    atomic_fetch_add(&s->n, 1);
+}
+
+static void *spin(void *arg)
+{
+    struct starved *s = arg;
+    while (atomic_load(&s->n) < 3)
+        ;
+    return NULL;
+}
+
+/* Two that want the one processor: each waits for it about half of the time. */
+static void waiting_for_a_processor_is_counted(void **state)
+{
+    struct zc_net_config cfg = {.loops = 1};
+    struct starved s = {0};
+    cpu_set_t was, one;
+    pthread_t other;
+    assert_int_equal(sched_getaffinity(0, sizeof(was), &was), 0);
+    CPU_ZERO(&one);
+    for (int i = 0; i < CPU_SETSIZE && !CPU_COUNT(&one); i++) {
+        if (CPU_ISSET(i, &was))
+            CPU_SET(i, &one);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    assert_int_equal(zc_net_new(&cfg, &s.net), 0);
+    assert_int_equal(pthread_create(&other, NULL, spin, &s), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(zc_net_timer(s.net, 0, 0, starved_timer, &s), 0);
+    pthread_join(other, NULL);
+    zc_net_free(s.net);
+    assert_int_equal(sched_setaffinity(0, sizeof(was), &was), 0);
+    assert_in_range(s.last - s.first, 30 * ZC_NS_PER_MS, INT64_MAX);
+}
+
 static void timer_nop(void *arg, bool cancelled)
 {
 }
@@ -689,6 +741,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancel_at_any_moment, setup_two, teardown),
         cmocka_unit_test(free_ends_everything),
         cmocka_unit_test(timers_fire_in_order),
+        cmocka_unit_test(waiting_for_a_processor_is_counted),
         cmocka_unit_test_setup_teardown(wait_gives_the_body, setup_two, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
