@@ -26,6 +26,9 @@ struct limit {
     struct zc_backend be;
     struct zc_backend *inner;
     unsigned most, most_background;
+    /* The wrapper's own, and one for each op: the thread that ended the last request may still be
+       on its way out of the pump. */
+    atomic_uint refs;
     pthread_mutex_t lock; /* all below, and req->priv; not held over a call or callback */
     unsigned running, background;
     struct zc_list queue[ZC_PRIO_N];
@@ -39,8 +42,9 @@ struct limit_op {
     enum limit_kind kind;
     bool background;
     bool ended; /* under the lock */
-    atomic_uint
-        refs; /* one until the end, one for each cancel under way, one while it is handed down */
+    /* One until the end, one for each cancel under way, one while it is put in and one while it is
+       handed down. */
+    atomic_uint refs;
     union {
         struct zc_req *outer;
         struct zc_list_req *outer_list;
@@ -60,10 +64,21 @@ static struct limit *limit_of(struct zc_backend *be)
     return zc_container_of(be, struct limit, be);
 }
 
+static void limit_release(struct limit *l)
+{
+    if (atomic_fetch_sub(&l->refs, 1) != 1)
+        return;
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+}
+
 static void limit_unref(struct limit_op *op)
 {
-    if (atomic_fetch_sub(&op->refs, 1) == 1)
-        free(op);
+    struct limit *l = op->l;
+    if (atomic_fetch_sub(&op->refs, 1) != 1)
+        return;
+    free(op);
+    limit_release(l);
 }
 
 /* ---- in and out ---- */
@@ -118,7 +133,7 @@ static void limit_pump(struct limit *l)
         limit_submit(l, op);
         pthread_mutex_lock(&l->lock);
         started += !op->ended;
-        limit_unref(op);
+        limit_unref(op); /* never the last one of l's: the caller holds an op too */
     }
     l->pumping = false;
     pthread_mutex_unlock(&l->lock);
@@ -134,6 +149,7 @@ static struct limit_op *limit_begin(struct limit *l, enum limit_kind kind, struc
     zc_list_init(&op->link);
     atomic_store_explicit(&op->refs, 1, memory_order_relaxed);
     op->l = l;
+    atomic_fetch_add(&l->refs, 1);
     op->kind = kind;
     op->background = outer->prio != ZC_PRIO_DEMAND;
     op->outer = outer;
@@ -145,6 +161,7 @@ static struct limit_op *limit_begin(struct limit *l, enum limit_kind kind, struc
 static void limit_go(struct limit_op *op)
 {
     struct limit *l = op->l;
+    atomic_fetch_add(&op->refs, 1); /* another thread may pump it to its end */
     pthread_mutex_lock(&l->lock);
     op->outer->priv[l->be.layer] = op;
     if (atomic_load(&op->outer->cancelled))
@@ -152,6 +169,7 @@ static void limit_go(struct limit_op *op)
     zc_list_push_back(&l->queue[op->in.base.prio], &op->link);
     pthread_mutex_unlock(&l->lock);
     limit_pump(l);
+    limit_unref(op);
 }
 
 /* The request has ended below: its slot is free, and out of a cancel's reach. */
@@ -282,8 +300,7 @@ static void limit_op_free(struct zc_backend *be)
 {
     struct limit *l = limit_of(be);
     zc_backend_free(l->inner);
-    pthread_mutex_destroy(&l->lock);
-    free(l);
+    limit_release(l);
 }
 
 static const struct zc_backend_ops limit_ops = {
@@ -306,6 +323,7 @@ int zc_limit_new(struct zc_backend *inner, unsigned requests, struct zc_backend 
     l->be.ops = &limit_ops;
     l->be.layer = inner->layer + 1;
     l->inner = inner;
+    atomic_store_explicit(&l->refs, 1, memory_order_relaxed);
     l->most = requests ? requests : LIMIT_REQUESTS;
     l->most_background = l->most > 1 ? l->most - ZC_MAX(l->most / 4, 1u) : 1;
     pthread_mutex_init(&l->lock, NULL);

@@ -459,6 +459,65 @@ static void failures_on_the_spot_do_not_recurse(void **state)
     zc_backend_free(be);
 }
 
+/* A source whose get() comes back only when the wrapper around it is gone. */
+struct lingering {
+    struct zc_backend be;
+    struct zc_backend *wrapper;
+    struct get *get;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    struct zc_get_req *asked; /* under the lock, as the next */
+    bool gone;
+};
+
+static void lingering_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    struct lingering *l = zc_container_of(be, struct lingering, be);
+    pthread_mutex_lock(&l->lock);
+    l->asked = req;
+    pthread_cond_signal(&l->cond);
+    while (!l->gone)
+        pthread_cond_wait(&l->cond, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void lingering_free(struct zc_backend *be)
+{
+}
+
+static void *lingering_thread(void *arg)
+{
+    struct lingering *l = arg;
+    zc_backend_get(l->wrapper, &l->get->req);
+    return NULL;
+}
+
+static void one_on_its_way_out_outlasts_the_wrapper(void **state)
+{
+    static const struct zc_backend_ops ops = {.get = lingering_get, .free = lingering_free};
+    struct zc_backend_stats stats = {0};
+    struct lingering l = {.be = {.ops = &ops, .stats = &stats}, .lock = PTHREAD_MUTEX_INITIALIZER};
+    pthread_t thread;
+    pthread_cond_init(&l.cond, NULL);
+    l.get = get_new("a", 100, 0, 100, ZC_PRIO_DEMAND);
+    assert_int_equal(zc_limit_new(&l.be, 1, &l.wrapper), 0);
+    assert_int_equal(pthread_create(&thread, NULL, lingering_thread, &l), 0);
+    pthread_mutex_lock(&l.lock);
+    while (!l.asked)
+        pthread_cond_wait(&l.cond, &l.lock);
+    pthread_mutex_unlock(&l.lock);
+    l.asked->done(l.asked, 0);
+    assert_int_equal(get_wait(l.get), 0);
+    zc_backend_free(l.wrapper); /* nothing is under way any more, as far as its user can see */
+    pthread_mutex_lock(&l.lock);
+    l.gone = true;
+    pthread_cond_signal(&l.cond);
+    pthread_mutex_unlock(&l.lock);
+    pthread_join(thread, NULL);
+    get_free(l.get);
+    pthread_cond_destroy(&l.cond);
+}
+
 /* ---- all of it ---- */
 
 static void right_bytes_by_chance(void **state)
@@ -550,6 +609,7 @@ int main(void)
         cmocka_unit_test(one_slot_serves_everybody),
         cmocka_unit_test(what_waits_can_be_cancelled),
         cmocka_unit_test(failures_on_the_spot_do_not_recurse),
+        cmocka_unit_test(one_on_its_way_out_outlasts_the_wrapper),
         cmocka_unit_test(right_bytes_by_chance),
         cmocka_unit_test(chance_is_the_seeds),
     };
