@@ -38,7 +38,7 @@
 /* This node has no time itself: a timer of its own comes so late, or its thread waited for a
    processor for more than one part in so many. */
 #define SHARE_LATE_NS (20 * ZC_NS_PER_MS)
-#define SHARE_STARVED 8
+#define SHARE_STARVED 64
 /* One that waits for bytes itself, or has too much to do, is asked again so often and so soon. */
 #define SHARE_PAUSES 20
 #define SHARE_PAUSE_NS (25 * ZC_NS_PER_MS)

@@ -100,7 +100,9 @@ def test_all_want_the_same_cold_file(make, data):
     with_peers = time.monotonic() - began
     chunks = data.sizes["large/0"] / (4 << 20)
     assert store.gets <= chunks, (store.gets, chunks)
-    assert store.bytes <= 1.05 * data.sizes["large/0"]
+    # What was asked twice, since a machine that is busy kept a node waiting, is a part of two chunks at most.
+    twice = all_peers(cluster, "hedges", "direct", "late")
+    assert store.bytes <= 1.05 * data.sizes["large/0"] + twice * (8 << 20), (store.bytes, twice)
     alone = [cluster.zc.mount("s3://data", "--endpoint-url", cluster.store.url, "--force-path-style",
                               server=cluster.store, prefix=cluster.net.prefix(i)) for i in range(7)]
     began = time.monotonic()
