@@ -42,7 +42,8 @@ struct zc_fuse {
     struct fuse_session *se;
     char *mountpoint;
     bool mounted;
-    bool can_pass; /* settled by init, turned off when the kernel refuses a backing file */
+    bool can_pass;   /* settled by init, turned off when the kernel refuses a backing file */
+    bool can_direct; /* settled by init: files in direct mode may be mapped, too (Linux 6.6) */
     bool uring;
     char passthrough[160], io_uring[200]; /* for status */
 

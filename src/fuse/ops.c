@@ -104,6 +104,7 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     conn->max_background = f->cfg.several ? 16384 : 64;
     conn->congestion_threshold = f->cfg.several ? 12288 : 48;
     conn->time_gran = 1;
+    f->can_direct = fuse_set_feature_flag(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
     if (f->can_pass) {
         if (fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH)) {
             conn->max_backing_stack_depth = 1;
@@ -331,6 +332,9 @@ static void open_answer(fuse_req_t req, struct handle *h, struct fuse_file_info 
     /* A node's bytes never change; but the kernel refuses the flag together with passthrough, where
        it then drops the pages that an earlier open through the daemon left. */
     fi->keep_cache = !passed;
+    /* What is still being fetched goes from the backing file's pages to the reader. In pages of
+       this mount as well every byte would be in memory twice, and be copied once more. */
+    fi->direct_io = h->streams && f->can_direct;
     fi->noflush = 1;
     fi->fh = (uint64_t)(uintptr_t)h;
     if (fuse_reply_open(req, fi) ==

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Right bytes, from every source, by the tools that people use; and nothing asked twice."""
 
+import mmap
 import os
 import stat
 import subprocess
@@ -157,13 +158,37 @@ def test_memory_stays_within_its_target(zc, stores, server, tree):
         assert memory["peak_rss_bytes"] < 128 * MIB, memory
 
 
-def test_the_kernel_reads_ahead_in_large_pieces(zc, work):
+def test_cold_files_are_in_memory_once(zc, work):
+    """Reads of what is still being fetched come as they are, not through pages of the mount; maps
+    have pages, which are asked for in large pieces; and the next open needs no daemon."""
     folder = os.path.join(work, "source")
     os.makedirs(folder)
-    with open(os.path.join(folder, "large"), "wb") as f:
-        f.truncate(64 * MIB)
+    data = os.urandom(MIB) * 64
+    for name in ("read", "shared", "private"):
+        with open(os.path.join(folder, name), "wb") as f:
+            f.write(data)
     m = zc.mount(f"file://{folder}")
-    with open(m.join("large"), "rb", buffering=0) as f:
-        while f.read(MIB):
-            pass
-    assert m.status()["fuse"]["reads"] < 64 * MIB // (512 << 10)
+
+    def reads():
+        return m.status()["fuse"]["reads"]
+
+    buffer = mmap.mmap(-1, MIB)  # whole pages: a read of 1 MiB is one request
+    with open(m.join("read"), "rb", buffering=0) as f:
+        for at in range(64):
+            assert f.readinto(buffer) == MIB and buffer[:] == data[at * MIB:(at + 1) * MIB]
+        assert reads() == 64
+        assert os.pread(f.fileno(), 4096, 12345) == data[12345:12345 + 4096]
+        assert reads() == 65
+        with open(m.join("read"), "rb") as again:  # the inode has one mode while it is open
+            assert again.read() == data
+    for name, flags in (("shared", mmap.MAP_SHARED), ("private", mmap.MAP_PRIVATE)):
+        before = reads()
+        with open(m.join(name), "rb") as f:
+            with mmap.mmap(f.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped:
+                assert mapped[:] == data
+                assert os.pread(f.fileno(), MIB, 5 * MIB) == data[5 * MIB:6 * MIB]
+        assert 0 < reads() - before < 64 * MIB // (512 << 10)
+    for name in ("read", "shared", "private"):
+        before = reads()
+        assert m.read(name) == data
+        assert reads() == before, name
