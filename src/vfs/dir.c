@@ -99,12 +99,15 @@ static int dir_grow(struct vfs_dir *d)
     return 0;
 }
 
-static uint32_t dir_owner(struct zc_vfs *v, const struct zc_attr *a)
+/* The place in v->owners for these attributes; `now` is where they were before (0: nowhere), which
+   also stands when there is no memory. */
+static uint32_t dir_owner(struct zc_vfs *v, const struct zc_attr *a, uint32_t now)
 {
     struct vfs_owner o = {.mode = a->mode, .uid = a->uid, .gid = a->gid};
     uint32_t i;
     pthread_mutex_lock(&v->owners_lock);
-    for (i = v->owners_n; i-- > 0;) {
+    bool same = memcmp(&v->owners[now], &o, sizeof(o)) == 0;
+    for (i = same ? now + 1 : v->owners_n; i-- > 0;) {
         if (memcmp(&v->owners[i], &o, sizeof(o)) == 0)
             break;
     }
@@ -115,7 +118,7 @@ static uint32_t dir_owner(struct zc_vfs *v, const struct zc_attr *a)
             v->owners[v->owners_n] = o;
             i = v->owners_n++;
         } else {
-            i = 0;
+            i = now;
         }
     }
     pthread_mutex_unlock(&v->owners_lock);
@@ -137,6 +140,8 @@ int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const s
         }
         if (was_dir == is_dir &&
             (is_dir || (e->size == a->size && strcmp(e->version, a->version) == 0))) {
+            /* Owner and mode are not part of a version, and a directory has none. */
+            e->owner = dir_owner(v, a, e->owner);
             e->mtime_ns = a->mtime_ns;
             e->checked_s = vfs_now_s(v);
             e->flags |= VFS_SEEN;
@@ -158,7 +163,7 @@ int vfs_dir_merge(struct zc_vfs *v, struct vfs_dir *d, const char *name, const s
         .size = is_dir ? 0 : a->size,
         .mtime_ns = a->mtime_ns,
         .checked_s = vfs_now_s(v),
-        .owner = dir_owner(v, a),
+        .owner = dir_owner(v, a, 0),
         .name_len = (uint16_t)len,
         .flags = (uint16_t)(VFS_SEEN | (is_dir ? VFS_DIR : 0)),
     };

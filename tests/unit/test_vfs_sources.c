@@ -5,7 +5,7 @@
 #include "backend/dir.h"
 #include "cachetest.h"
 #include "membackend.h"
-#include "vfs/vfs.h"
+#include "vfstest.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,37 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-struct world {
-    char *dir; /* cache/ and the sources */
-    struct zc_cache *cache;
-    struct zc_fetch *fetch;
-    struct zc_vfs *v;
-};
-
-static void world_new(struct world *w)
-{
-    char path[300];
-    w->dir = ct_mkdir();
-    snprintf(path, sizeof(path), "%s/cache", w->dir);
-    struct zc_cache_config cc = ct_config(path);
-    w->cache = ct_open(&cc);
-    struct zc_fetch_config fc = {.chunk_size = CT_CHUNK, .seed = CT_SEED};
-    assert_int_equal(zc_fetch_new(&fc, w->cache, &w->fetch), 0);
-    struct zc_vfs_config vc = {.uid = 7, .gid = 8, .dir_mode = ZC_ID_UNSET};
-    assert_int_equal(zc_vfs_new(&vc, w->cache, w->fetch, &w->v), 0);
-}
-
-static void world_free(struct world *w)
-{
-    zc_vfs_shutdown(w->v);
-    zc_vfs_free(w->v);
-    zc_fetch_free(w->fetch);
-    zc_cache_close(w->cache);
-    ct_rmdir(w->dir);
-}
-
 /* A directory as a source, with one file "f" that says `text`. */
-static struct zc_backend *files(struct world *w, const char *name, const char *text)
+static struct zc_backend *files(struct vt_world *w, const char *name, const char *text)
 {
     char path[300];
     struct zc_backend *be;
@@ -59,8 +30,8 @@ static struct zc_backend *files(struct world *w, const char *name, const char *t
     return be;
 }
 
-static int add(struct world *w, const char *at, struct zc_backend *be, struct zc_vfs_source **out,
-               struct zc_error *err)
+static int add(struct vt_world *w, const char *at, struct zc_backend *be,
+               struct zc_vfs_source **out, struct zc_error *err)
 {
     struct zc_vfs_source_config cfg = {
         .at = at,
@@ -76,112 +47,30 @@ static int add(struct world *w, const char *at, struct zc_backend *be, struct zc
     return zc_vfs_source_add(w->v, &cfg, out, err);
 }
 
-/* ------------------------------------------------------------------ asking and waiting */
-
-struct answer {
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool done;
-    int err;
-    struct zc_node node;
-    struct zc_dirh *dh;
-};
-#define ANSWER                                                                                     \
-    {                                                                                              \
-        .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER                        \
-    }
-
-static void answer_set(struct answer *a, int err, const struct zc_node *node, struct zc_dirh *dh)
-{
-    pthread_mutex_lock(&a->lock);
-    a->err = err;
-    if (err == 0 && node)
-        a->node = *node;
-    a->dh = dh;
-    a->done = true;
-    pthread_cond_signal(&a->cond);
-    pthread_mutex_unlock(&a->lock);
-}
-
-static void on_lookup(void *user, int err, const struct zc_node *node)
-{
-    answer_set(user, err, node, NULL);
-}
-
-static void on_opendir(void *user, int err, struct zc_dirh *dh)
-{
-    answer_set(user, err, NULL, dh);
-}
-
-static int answer_get(struct answer *a)
-{
-    pthread_mutex_lock(&a->lock);
-    while (!a->done)
-        pthread_cond_wait(&a->cond, &a->lock);
-    pthread_mutex_unlock(&a->lock);
-    return a->err;
-}
-
-static int walk(struct world *w, const char *path, struct zc_node *out)
-{
-    struct zc_node node = {.id = ZC_NODE_ROOT};
-    char copy[300], *save = NULL;
-    snprintf(copy, sizeof(copy), "%s", path);
-    for (char *n = strtok_r(copy, "/", &save); n; n = strtok_r(NULL, "/", &save)) {
-        struct answer a = ANSWER;
-        zc_vfs_lookup(w->v, node.id, n, on_lookup, &a);
-        int r = answer_get(&a);
-        if (r < 0)
-            return r;
-        node = a.node;
-    }
-    *out = node;
-    return 0;
-}
-
-/* Names of a directory, in its own order, with a blank after each. */
-static int list(struct world *w, uint64_t node, char *out)
-{
-    struct answer a = ANSWER;
-    const char *name;
-    struct zc_node n;
-    zc_vfs_opendir(w->v, node, on_opendir, &a);
-    int r = answer_get(&a);
-    *out = 0;
-    if (r < 0)
-        return r;
-    for (uint64_t at = 0; zc_vfs_readdir(a.dh, at, false, &name, &n) == 1; at++) {
-        if (name)
-            strcat(strcat(out, name), " ");
-    }
-    zc_vfs_closedir(a.dh);
-    return 0;
-}
-
 struct want {
     struct zc_waiter w;
-    struct answer a;
+    struct vt_answer a;
 };
 
 static void on_bytes(struct zc_waiter *w, int err)
 {
-    answer_set(&zc_container_of(w, struct want, w)->a, err, NULL, NULL);
+    vt_answer_set(&zc_container_of(w, struct want, w)->a, err, NULL, NULL);
 }
 
 /* The file's bytes, or an error. */
-static int slurp(struct world *w, const char *path, char *out, size_t n)
+static int slurp(struct vt_world *w, const char *path, char *out, size_t n)
 {
     struct zc_node node;
     struct zc_object *o;
-    struct want want = {.a = ANSWER};
-    int r = walk(w, path, &node);
+    struct want want = {.a = VT_ANSWER};
+    int r = vt_walk(w, path, &node);
     if (r == 0)
         r = zc_vfs_open(w->v, node.id, &o);
     if (r < 0)
         return r;
     want.w.done = on_bytes;
     r = zc_object_want(o, 0, n, false, ZC_PRIO_DEMAND, &want.w);
-    r = r == 0 ? answer_get(&want.a) : r == 1 ? 0 : r;
+    r = r == 0 ? vt_answer_get(&want.a) : r == 1 ? 0 : r;
     ssize_t got = r == 0 ? zc_object_read(o, out, 0, n - 1) : r;
     zc_object_close(o);
     out[got > 0 ? got : 0] = 0;
@@ -198,11 +87,11 @@ static uint64_t requests(const struct zc_backend *be)
 
 static void each_path_has_its_own(void **state)
 {
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *a, *b, *c;
     struct zc_node node, again;
     char text[100];
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *one = files(&w, "one", "first"), *two = files(&w, "two", "second"),
                       *three = files(&w, "three", "third");
     assert_int_equal(add(&w, "x", one, &a, NULL), 0);
@@ -210,18 +99,18 @@ static void each_path_has_its_own(void **state)
     assert_int_equal(add(&w, "d/z", three, &c, NULL), 0);
 
     /* What is above the sources asks nobody. */
-    assert_int_equal(list(&w, ZC_NODE_ROOT, text), 0);
+    assert_int_equal(vt_list(&w, ZC_NODE_ROOT, text), 0);
     assert_string_equal(text, "x d ");
-    assert_int_equal(walk(&w, "d", &node), 0);
+    assert_int_equal(vt_walk(&w, "d", &node), 0);
     assert_int_equal(node.kind, ZC_KIND_DIR);
     assert_int_equal(node.mode, 0555);
     assert_int_equal(node.uid, 7);
-    assert_int_equal(list(&w, node.id, text), 0);
+    assert_int_equal(vt_list(&w, node.id, text), 0);
     assert_string_equal(text, "e z ");
-    assert_int_equal(walk(&w, "d/z", &node), 0);
+    assert_int_equal(vt_walk(&w, "d/z", &node), 0);
     assert_int_equal(node.mode, 0700);
     assert_int_equal(node.uid, 1);
-    assert_int_equal(walk(&w, "d/nothing", &node), -ENOENT);
+    assert_int_equal(vt_walk(&w, "d/nothing", &node), -ENOENT);
     assert_int_equal(requests(one) + requests(two) + requests(three), 0);
 
     assert_int_equal(slurp(&w, "x/f", text, sizeof(text)), 0);
@@ -231,11 +120,11 @@ static void each_path_has_its_own(void **state)
     assert_int_equal(requests(three), 0);
     assert_int_equal(slurp(&w, "d/z/f", text, sizeof(text)), 0);
     assert_string_equal(text, "third");
-    assert_int_equal(walk(&w, "d/z/g", &node), -ENOENT);
+    assert_int_equal(vt_walk(&w, "d/z/g", &node), -ENOENT);
 
     /* Paths for people are those of the mount; two files of one name are two inodes. */
-    assert_int_equal(walk(&w, "d/e/y/f", &node), 0);
-    assert_int_equal(walk(&w, "d/z/f", &again), 0);
+    assert_int_equal(vt_walk(&w, "d/e/y/f", &node), 0);
+    assert_int_equal(vt_walk(&w, "d/z/f", &again), 0);
     assert_true(node.ino != again.ino);
     char *path = zc_vfs_path(w.v, node.id);
     assert_string_equal(path, "d/e/y/f");
@@ -246,7 +135,7 @@ static void each_path_has_its_own(void **state)
     assert_int_equal(st.fetch.misses, 1);
     assert_int_equal(st.fetch.bytes_store, 6);
     assert_int_equal(st.fetch.open, 0);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(one);
     zc_backend_free(two);
     zc_backend_free(three);
@@ -263,11 +152,11 @@ static void what_is_in_the_way_is_named(void **state)
         {"a//c", "empty", -EINVAL},           {"../c", "'..'", -EINVAL},
         {"c/", "ends with", -EINVAL},
     };
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *s;
     struct zc_error err;
     char text[100];
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *one = files(&w, "one", "1"), *two = files(&w, "two", "2");
     assert_int_equal(add(&w, "a/b", one, &s, NULL), 0);
     for (size_t i = 0; i < ZC_ARRAY_SIZE(bad); i++) {
@@ -277,26 +166,26 @@ static void what_is_in_the_way_is_named(void **state)
             fail_msg("'%s' has no '%s'", err.text, bad[i].words);
         assert_int_equal(zc_vfs_source_fits(w.v, bad[i].at, NULL), bad[i].err);
     }
-    assert_int_equal(list(&w, ZC_NODE_ROOT, text), 0);
+    assert_int_equal(vt_list(&w, ZC_NODE_ROOT, text), 0);
     assert_string_equal(text, "a ");
     /* A name may begin like another one. */
     assert_int_equal(add(&w, "a/bc", two, &s, NULL), 0);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(one);
     zc_backend_free(two);
 }
 
 static void one_source_is_the_whole(void **state)
 {
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *s, *t;
     struct zc_error err = {0};
     struct zc_node node;
     char text[100];
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *one = files(&w, "one", "1"), *two = files(&w, "two", "2");
     assert_int_equal(add(&w, "", one, &s, NULL), 0);
-    assert_int_equal(list(&w, ZC_NODE_ROOT, text), 0);
+    assert_int_equal(vt_list(&w, ZC_NODE_ROOT, text), 0);
     assert_string_equal(text, "f ");
     assert_int_equal(zc_vfs_getattr(w.v, ZC_NODE_ROOT, &node), 0);
     assert_int_equal(node.mode, 0700);
@@ -304,26 +193,26 @@ static void one_source_is_the_whole(void **state)
     assert_non_null(strstr(err.text, "as a whole"));
     assert_int_equal(zc_vfs_source_remove(w.v, s, true, &err), -EINVAL);
     assert_int_equal(slurp(&w, "f", text, sizeof(text)), 0);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(one);
     zc_backend_free(two);
 }
 
 static void removed_and_put_back(void **state)
 {
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *a, *b;
     struct zc_node dir, file, node;
     struct zc_object *o;
     struct zc_error err = {0};
     char text[100];
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *one = files(&w, "one", "first"), *two = files(&w, "two", "second");
     assert_int_equal(add(&w, "p/q/a", one, &a, NULL), 0);
     assert_int_equal(add(&w, "p/b", two, &b, NULL), 0);
     assert_int_equal(slurp(&w, "p/q/a/f", text, sizeof(text)), 0);
-    assert_int_equal(walk(&w, "p/q/a", &dir), 0);
-    assert_int_equal(walk(&w, "p/q/a/f", &file), 0);
+    assert_int_equal(vt_walk(&w, "p/q/a", &dir), 0);
+    assert_int_equal(vt_walk(&w, "p/q/a/f", &file), 0);
 
     assert_int_equal(zc_vfs_open(w.v, file.id, &o), 0);
     assert_int_equal(zc_vfs_source_remove(w.v, a, false, &err), -EBUSY);
@@ -333,37 +222,37 @@ static void removed_and_put_back(void **state)
 
     assert_int_equal(zc_vfs_source_remove(w.v, a, false, NULL), 0);
     zc_backend_free(one);
-    assert_int_equal(walk(&w, "p/q", &node), -ENOENT); /* nothing else was there */
+    assert_int_equal(vt_walk(&w, "p/q", &node), -ENOENT); /* nothing else was there */
     assert_int_equal(slurp(&w, "p/b/f", text, sizeof(text)), 0);
     /* The kernel may still know its nodes. */
     assert_int_equal(zc_vfs_open(w.v, file.id, &o), -ESTALE);
     assert_int_equal(zc_vfs_getattr(w.v, file.id, &node), -ESTALE);
-    assert_int_equal(list(&w, dir.id, text), -ESTALE);
-    struct answer ans = ANSWER;
-    zc_vfs_lookup(w.v, dir.id, "f", on_lookup, &ans);
-    assert_int_equal(answer_get(&ans), -ESTALE);
+    assert_int_equal(vt_list(&w, dir.id, text), -ESTALE);
+    struct vt_answer ans = VT_ANSWER;
+    zc_vfs_lookup(w.v, dir.id, "f", vt_on_lookup, &ans);
+    assert_int_equal(vt_answer_get(&ans), -ESTALE);
 
     one = files(&w, "other", "instead");
     assert_int_equal(add(&w, "p/q/a", one, &a, NULL), 0);
     assert_int_equal(slurp(&w, "p/q/a/f", text, sizeof(text)), 0);
     assert_string_equal(text, "instead");
-    assert_int_equal(walk(&w, "p/q/a", &node), 0);
+    assert_int_equal(vt_walk(&w, "p/q/a", &node), 0);
     assert_true(node.id != dir.id);
     assert_int_equal(zc_vfs_open(w.v, file.id, &o), -ESTALE);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(one);
     zc_backend_free(two);
 }
 
 static void force_leaves_what_is_cached(void **state)
 {
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *a, *b;
     struct zc_node file;
     struct zc_object *whole, *part;
-    struct want want = {.a = ANSWER};
+    struct want want = {.a = VT_ANSWER};
     char text[100], path[300];
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *one = files(&w, "one", "first"), *again;
     snprintf(path, sizeof(path), "%s/one/big", w.dir);
     FILE *f = fopen(path, "w");
@@ -372,9 +261,9 @@ static void force_leaves_what_is_cached(void **state)
     fclose(f);
     assert_int_equal(add(&w, "a", one, &a, NULL), 0);
     assert_int_equal(slurp(&w, "a/f", text, sizeof(text)), 0);
-    assert_int_equal(walk(&w, "a/f", &file), 0);
+    assert_int_equal(vt_walk(&w, "a/f", &file), 0);
     assert_int_equal(zc_vfs_open(w.v, file.id, &whole), 0);
-    assert_int_equal(walk(&w, "a/big", &file), 0);
+    assert_int_equal(vt_walk(&w, "a/big", &file), 0);
     assert_int_equal(zc_vfs_open(w.v, file.id, &part), 0);
     assert_int_equal(zc_vfs_source_remove(w.v, a, true, NULL), 0);
     zc_backend_free(one);
@@ -383,7 +272,7 @@ static void force_leaves_what_is_cached(void **state)
     assert_memory_equal(text, "first", 5);
     want.w.done = on_bytes;
     int r = zc_object_want(part, 0, 100, true, ZC_PRIO_DEMAND, &want.w);
-    assert_int_equal(r == 0 ? answer_get(&want.a) : r, -ESTALE);
+    assert_int_equal(r == 0 ? vt_answer_get(&want.a) : r, -ESTALE);
 
     /* The same source, shown anew elsewhere: the open handle of old reads on through it. */
     snprintf(path, sizeof(path), "%s/one", w.dir);
@@ -393,17 +282,17 @@ static void force_leaves_what_is_cached(void **state)
     assert_int_equal(slurp(&w, "b/c/f", text, sizeof(text)), 0);
     assert_int_equal(again->stats->gets, 0); /* what was cached is found under another path */
     struct zc_object *o;
-    assert_int_equal(walk(&w, "b/c/big", &file), 0);
+    assert_int_equal(vt_walk(&w, "b/c/big", &file), 0);
     assert_int_equal(zc_vfs_open(w.v, file.id, &o), 0);
     assert_ptr_equal(o, part);
-    struct want w2 = {.a = ANSWER, .w = {.done = on_bytes}};
+    struct want w2 = {.a = VT_ANSWER, .w = {.done = on_bytes}};
     r = zc_object_want(part, 0, 100, true, ZC_PRIO_DEMAND, &w2.w);
-    assert_int_equal(r == 0 ? answer_get(&w2.a) : r == 1 ? 0 : r, 0);
+    assert_int_equal(r == 0 ? vt_answer_get(&w2.a) : r == 1 ? 0 : r, 0);
     assert_int_equal(zc_object_read(part, text, 0, 5), 5);
     zc_object_close(o);
     zc_object_close(part);
     zc_object_close(whole);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(again);
 }
 
@@ -418,39 +307,39 @@ static void *release_later(void *be)
 
 static void what_is_under_way_ends(void **state)
 {
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *s, *t;
     struct zc_node node;
     char text[100];
     pthread_t thread;
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *slow = mem_new(), *two = files(&w, "two", "2");
     assert_int_equal(add(&w, "slow", slow, &s, NULL), 0);
     assert_int_equal(add(&w, "two", two, &t, NULL), 0);
     mem_hold(slow, true);
-    assert_int_equal(walk(&w, "slow", &node), 0);
-    struct answer looked = ANSWER, listed = ANSWER;
-    zc_vfs_lookup(w.v, node.id, "x", on_lookup, &looked);
-    zc_vfs_opendir(w.v, node.id, on_opendir, &listed);
+    assert_int_equal(vt_walk(&w, "slow", &node), 0);
+    struct vt_answer looked = VT_ANSWER, listed = VT_ANSWER;
+    zc_vfs_lookup(w.v, node.id, "x", vt_on_lookup, &looked);
+    zc_vfs_opendir(w.v, node.id, vt_on_opendir, &listed);
     assert_int_equal(mem_held(slow), 2);
     assert_false(looked.done || listed.done);
     /* It hangs; the other one does not, and neither does the directory above. */
     assert_int_equal(slurp(&w, "two/f", text, sizeof(text)), 0);
-    assert_int_equal(list(&w, ZC_NODE_ROOT, text), 0);
+    assert_int_equal(vt_list(&w, ZC_NODE_ROOT, text), 0);
 
     pthread_create(&thread, NULL, release_later, slow);
     assert_int_equal(zc_vfs_source_remove(w.v, s, false, NULL), 0);
     pthread_join(thread, NULL);
-    assert_int_equal(answer_get(&looked), -ESTALE);
-    assert_int_equal(answer_get(&listed), -ESTALE);
+    assert_int_equal(vt_answer_get(&looked), -ESTALE);
+    assert_int_equal(vt_answer_get(&listed), -ESTALE);
     zc_backend_free(slow);
     assert_int_equal(slurp(&w, "two/f", text, sizeof(text)), 0);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(two);
 }
 
 struct churn {
-    struct world *w;
+    struct vt_world *w;
     _Atomic bool over;
     unsigned reads, gone;
 };
@@ -475,11 +364,11 @@ static void *churn_reader(void *arg)
 
 static void added_and_removed_under_readers(void **state)
 {
-    struct world w;
+    struct vt_world w;
     struct zc_vfs_source *s;
     struct churn c[3];
     pthread_t threads[3];
-    world_new(&w);
+    vt_new(&w);
     struct zc_backend *one = files(&w, "one", "first"), *two = files(&w, "two", "second");
     assert_int_equal(add(&w, "d/b", two, &s, NULL), 0);
     for (int i = 0; i < 3; i++) {
@@ -506,7 +395,7 @@ static void added_and_removed_under_readers(void **state)
         gone += c[i].gone;
     }
     assert_true(reads > 0 && gone > 0);
-    world_free(&w);
+    vt_free(&w);
     zc_backend_free(one);
     zc_backend_free(two);
 }

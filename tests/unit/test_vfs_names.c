@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names and attributes over time, against a store in memory that counts what it is asked. The clock
+   of the file system is moved on by hand. */
+#include "unit.h"
+
+#include "vfs/internal.h"
+#include "vfstest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PAGE 1000u /* entries of a page of a listing */
+
+/* ------------------------------------------------------------------ a store in memory */
+
+struct shop {
+    struct zc_backend be;
+    struct zc_backend_stats counters;
+    struct zc_entry *entries; /* of the root; there is nothing below */
+    unsigned n;
+    struct zc_attr root;
+    unsigned lists, pages, stats; /* asked so far; root_stats not among them */
+    unsigned root_stats;
+    int down;                 /* errno that requests end with, or 0 */
+    struct zc_list_req *held; /* a listing that waits */
+    bool hold;
+    int64_t deadline_ns; /* of the last request */
+};
+
+static struct shop *shop_of(struct zc_backend *be)
+{
+    return zc_container_of(be, struct shop, be);
+}
+
+static struct zc_attr *shop_find(struct shop *s, const char *name)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        if (strcmp(s->entries[i].name, name) == 0)
+            return &s->entries[i].attr;
+    }
+    return NULL;
+}
+
+/* Puts a file of this version, or a directory (NULL). */
+static struct zc_attr *shop_put(struct shop *s, const char *name, const char *version)
+{
+    struct zc_attr *a = shop_find(s, name);
+    if (!a) {
+        s->entries = realloc(s->entries, (s->n + 1) * sizeof(*s->entries));
+        s->entries[s->n].name = strdup(name);
+        a = &s->entries[s->n++].attr;
+    }
+    *a = (struct zc_attr){.kind = version ? ZC_KIND_FILE : ZC_KIND_DIR,
+                          .size = version ? 10 : 0,
+                          .mtime_ns = 5,
+                          .mode = 0755,
+                          .uid = 11,
+                          .gid = 12,
+                          .version = version ? version : ""};
+    return a;
+}
+
+__attribute__((unused)) static void shop_drop(struct shop *s, const char *name)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        if (strcmp(s->entries[i].name, name) == 0) {
+            free((char *)s->entries[i].name);
+            memmove(&s->entries[i], &s->entries[i + 1], (s->n - i - 1) * sizeof(*s->entries));
+            s->n--;
+            return;
+        }
+    }
+}
+
+static void shop_list_now(struct shop *s, struct zc_list_req *req)
+{
+    unsigned at = req->token ? (unsigned)strtoul(req->token, NULL, 10) : 0;
+    char next[20];
+    s->pages++;
+    memset(req->base.priv, 0, sizeof(req->base.priv));
+    if (s->down || *req->path || atomic_load(&req->base.cancelled)) {
+        int err = s->down ? s->down : *req->path ? -ENOENT : -ECANCELED;
+        req->done(req, err, NULL, 0, NULL, 0);
+        return;
+    }
+    unsigned n = ZC_MIN(s->n - at, PAGE);
+    snprintf(next, sizeof(next), "%u", at + n);
+    req->done(req, 0, s->entries + at, n, at + n < s->n ? next : NULL, 0);
+}
+
+static void shop_list(struct zc_backend *be, struct zc_list_req *req)
+{
+    struct shop *s = shop_of(be);
+    s->lists += !req->token;
+    s->deadline_ns = req->base.deadline_ns;
+    if (s->hold)
+        s->held = req;
+    else
+        shop_list_now(s, req);
+}
+
+__attribute__((unused)) static void shop_release(struct shop *s)
+{
+    s->hold = false;
+    shop_list_now(s, zc_steal_ptr(&s->held));
+}
+
+static void shop_stat(struct zc_backend *be, struct zc_stat_req *req)
+{
+    struct shop *s = shop_of(be);
+    struct zc_attr *a = *req->path ? shop_find(s, req->path) : &s->root;
+    *(*req->path ? &s->stats : &s->root_stats) += 1;
+    s->deadline_ns = req->base.deadline_ns;
+    int err = s->down ? s->down : a ? 0 : -ENOENT;
+    req->done(req, err, err ? NULL : a);
+}
+
+static void shop_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    req->done(req, -EIO);
+}
+
+static int shop_probe(struct zc_backend *be, struct zc_error *err)
+{
+    return 0;
+}
+
+static void shop_free(struct zc_backend *be)
+{
+    struct shop *s = shop_of(be);
+    for (unsigned i = 0; i < s->n; i++)
+        free((char *)s->entries[i].name);
+    free(s->entries);
+}
+
+static const struct zc_backend_ops shop_ops = {.name = "shop",
+                                               .probe = shop_probe,
+                                               .list = shop_list,
+                                               .stat = shop_stat,
+                                               .get = shop_get,
+                                               .free = shop_free};
+
+/* ------------------------------------------------------------------ a file system of it */
+
+struct names {
+    struct vt_world w;
+    struct shop shop;
+    struct zc_vfs_source *source;
+};
+
+static const struct zc_vfs_source_config believed = {
+    .at = "",
+    .ttl_ns = 60 * ZC_NS_PER_S,
+    .negative_ttl_ns = -1,
+    .uid = ZC_ID_UNSET,
+    .gid = ZC_ID_UNSET,
+    .file_mode = ZC_ID_UNSET,
+    .dir_mode = ZC_ID_UNSET,
+};
+
+static void names_new(struct names *t, struct zc_vfs_source_config cfg)
+{
+    *t = (struct names){.shop.be = {.ops = &shop_ops, .url = "shop:"},
+                        .shop.root = {.kind = ZC_KIND_DIR,
+                                      .version = "",
+                                      .mode = 0700,
+                                      .uid = 21,
+                                      .gid = 22,
+                                      .mtime_ns = 77}};
+    t->shop.be.stats = &t->shop.counters;
+    vt_new(&t->w);
+    cfg.be = &t->shop.be;
+    cfg.identity = t->shop.be.url;
+    assert_int_equal(zc_vfs_source_add(t->w.v, &cfg, &t->source, NULL), 0);
+}
+
+static void names_free(struct names *t)
+{
+    vt_free(&t->w);
+    zc_backend_free(&t->shop.be);
+}
+
+static void later(struct names *t, unsigned seconds)
+{
+    t->w.v->start_ns -= seconds * ZC_NS_PER_S;
+}
+
+static int look(struct names *t, const char *path, struct zc_node *out)
+{
+    return vt_walk(&t->w, path, out);
+}
+
+static struct zc_dirh *opened(struct names *t)
+{
+    struct vt_answer a = VT_ANSWER;
+    zc_vfs_opendir(t->w.v, ZC_NODE_ROOT, vt_on_opendir, &a);
+    assert_int_equal(vt_answer_get(&a), 0);
+    return a.dh;
+}
+
+static void listed(struct names *t)
+{
+    zc_vfs_closedir(opened(t));
+}
+
+/* ------------------------------------------------------------------ tests */
+
+static void bits_follow_the_store(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    names_new(&t, believed);
+    shop_put(&t.shop, "dir", NULL);
+    shop_put(&t.shop, "file", "v");
+    listed(&t);
+    assert_int_equal(look(&t, "dir", &node), 0);
+    assert_int_equal(node.mode, 0755);
+    uint64_t dir = node.id;
+    assert_int_equal(look(&t, "file", &node), 0);
+    uint64_t file = node.id;
+
+    /* A version says nothing of owners and bits, and directories have none. */
+    for (unsigned i = 0; i < 2; i++) {
+        struct zc_attr *d = shop_find(&t.shop, "dir"), *f = shop_find(&t.shop, "file");
+        d->mode = 0700 + i;
+        d->uid = 31 + i;
+        f->mode = 0600 + i;
+        f->gid = 41 + i;
+        later(&t, 61);
+        if (i == 0)
+            listed(&t); /* and once for each name alone */
+        else
+            t.w.v->root->state = VFS_UNLISTED;
+        assert_int_equal(look(&t, "dir", &node), 0);
+        assert_int_equal(node.id, dir);
+        assert_int_equal(node.mode, 0700 + i);
+        assert_int_equal(node.uid, 31 + i);
+        assert_int_equal(look(&t, "file", &node), 0);
+        assert_int_equal(node.id, file);
+        assert_int_equal(node.mode, 0600 + i);
+        assert_int_equal(node.gid, 41 + i);
+    }
+    names_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bits_follow_the_store),
+    };
+    return cmocka_run_group_tests_name("vfs_names", tests, NULL, NULL);
+}
