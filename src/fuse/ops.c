@@ -154,17 +154,21 @@ static void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_da
     fuse_reply_none(req);
 }
 
-static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void ops_got_attr(void *user, int err, const struct zc_node *node)
 {
-    struct zc_node node;
+    fuse_req_t req = user;
     struct stat st;
-    int r = zc_vfs_getattr(ops_self(req)->vfs, ino, &node);
-    if (r < 0) {
-        fuse_reply_err(req, ops_errno(r));
+    if (err < 0) {
+        fuse_reply_err(req, ops_errno(err));
         return;
     }
-    ops_stat(&node, &st);
-    fuse_reply_attr(req, &st, ops_timeout(node.valid_ns));
+    ops_stat(node, &st);
+    fuse_reply_attr(req, &st, ops_timeout(node->valid_ns));
+}
+
+static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    zc_vfs_getattr(ops_self(req)->vfs, ino, ops_got_attr, req);
 }
 
 static void ops_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -361,17 +361,8 @@ char *vfs_mount_path(const struct vfs_dir *d, const char *name)
 struct vfs_dir *vfs_dir_make(struct zc_vfs *v, struct vfs_dir *parent, const char *name,
                              struct zc_vfs_source *src)
 {
-    const struct zc_vfs_source_config *cfg = src ? &src->cfg : NULL;
-    uint32_t mode = cfg ? cfg->dir_mode : v->cfg.dir_mode;
-    uint32_t uid = cfg ? cfg->uid : v->cfg.uid, gid = cfg ? cfg->gid : v->cfg.gid;
-    struct zc_attr attr = {
-        .kind = ZC_KIND_DIR,
-        .mtime_ns = zc_wall_ns(),
-        .mode = mode != ZC_ID_UNSET ? mode : 0555,
-        .uid = uid != ZC_ID_UNSET ? uid : (uint32_t)geteuid(),
-        .gid = gid != ZC_ID_UNSET ? gid : (uint32_t)getegid(),
-        .version = "",
-    };
+    struct zc_attr attr = vfs_root_attr(v, src, NULL);
+    attr.mtime_ns = zc_wall_ns();
     uint32_t index;
     struct vfs_dir *d = dir_new(src ? strdup("") : vfs_entry_path(parent, name), src);
     if (!d)

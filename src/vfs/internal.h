@@ -51,6 +51,12 @@ struct zc_vfs_source {
     uint64_t at_hash; /* 0 for "" */
     struct zc_fetch_src *fetch;
     struct vfs_dir *root; /* pinned until removed; NULL for "" */
+    /* What the store said of the root, for "": under vfs->root's lock. For others it is in the
+       entry that shows it. */
+    struct zc_attr root_attr;
+    _Atomic uint32_t root_checked_s; /* vfs time at which it said so; 0: not yet */
+    _Atomic uint32_t root_retry_s;   /* not to be asked before, since it failed */
+    _Atomic bool root_asking;
     _Atomic bool removed; /* set under vfs->ops_lock */
     unsigned ops;         /* under way; under vfs->ops_lock */
     _Atomic uint64_t listings;
@@ -196,6 +202,17 @@ void vfs_ops_cancel(struct zc_vfs *v, const struct zc_vfs_source *src);
 void vfs_ops_wait(struct zc_vfs *v, const struct zc_vfs_source *src);
 /* Where a directory's listing is kept in the index. */
 struct zc_digest vfs_listing_key(struct zc_vfs *v, const struct vfs_dir *d);
+
+/* attr.c */
+/* Attributes of a source's root (s NULL: of a directory above sources) as they are shown, from what
+   the store says (NULL: unknown). */
+struct zc_attr vfs_root_attr(struct zc_vfs *v, const struct zc_vfs_source *s,
+                             const struct zc_attr *known);
+/* How long what is known of a source's root is to be believed; 0: getattr asks. */
+int64_t vfs_root_valid_ns(struct zc_vfs *v, struct zc_vfs_source *s);
+/* The source whose root entry `index` of a synthetic directory is; NULL: it is none. Takes locks.
+ */
+struct zc_vfs_source *vfs_source_at(struct zc_vfs *v, struct vfs_dir *d, uint32_t index);
 
 /* sources.c */
 void vfs_sources_free(struct zc_vfs *v);

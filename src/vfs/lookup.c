@@ -146,6 +146,10 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
     }
     pthread_mutex_unlock(&d->lock);
     if (answered) {
+        struct zc_vfs_source *s =
+            err == 0 && !d->src ? vfs_source_at(v, d, (uint32_t)node.id) : NULL;
+        if (s)
+            node.valid_ns = ZC_MIN(node.valid_ns, vfs_root_valid_ns(v, s));
         fn(user, err, &node);
         vfs_dir_unpin(v, d);
         return;

@@ -104,6 +104,11 @@ int zc_vfs_source_add(struct zc_vfs *v, const struct zc_vfs_source_config *cfg,
         s->cfg = *cfg;
         s->cfg.at = s->at = strdup(cfg->at);
         s->cfg.identity = s->identity = strdup(cfg->identity);
+        s->root_attr = (struct zc_attr){.kind = ZC_KIND_DIR,
+                                        .mode = ZC_ID_UNSET,
+                                        .uid = ZC_ID_UNSET,
+                                        .gid = ZC_ID_UNSET,
+                                        .version = ""};
         r = s->at && s->identity ? 0 : -ENOMEM;
     }
     pthread_mutex_lock(&v->sources_lock);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Life of the room, and the calls that need no store: getattr, directory handles, open. */
+/* Life of the room, and directory handles, open. */
 #include "base/log.h"
 #include "vfs/internal.h"
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 int zc_vfs_new(const struct zc_vfs_config *cfg, struct zc_cache *cache, struct zc_fetch *fetch,
                struct zc_vfs **out)
@@ -62,43 +61,6 @@ void zc_vfs_shutdown(struct zc_vfs *v)
     vfs_ops_cancel(v, NULL);
     zc_fetch_shutdown(v->fetch);
     vfs_ops_wait(v, NULL);
-}
-
-static void vfs_root_node(struct zc_vfs *v, struct zc_node *out)
-{
-    const struct zc_vfs_source *s = v->root->src;
-    uint32_t mode = s ? s->cfg.dir_mode : v->cfg.dir_mode;
-    uint32_t uid = s ? s->cfg.uid : v->cfg.uid, gid = s ? s->cfg.gid : v->cfg.gid;
-    *out = (struct zc_node){
-        .id = ZC_NODE_ROOT,
-        .ino = ZC_NODE_ROOT,
-        .kind = ZC_KIND_DIR,
-        .mode = mode != ZC_ID_UNSET ? mode : 0555,
-        .uid = uid != ZC_ID_UNSET ? uid : (uint32_t)geteuid(),
-        .gid = gid != ZC_ID_UNSET ? gid : (uint32_t)getegid(),
-        .valid_ns = s ? s->cfg.ttl_ns : VFS_SYNTHETIC_NS,
-    };
-}
-
-int zc_vfs_getattr(struct zc_vfs *v, uint64_t node, struct zc_node *out)
-{
-    uint32_t index;
-    if (node == ZC_NODE_ROOT) {
-        vfs_root_node(v, out);
-        return 0;
-    }
-    struct vfs_dir *d = vfs_dir_holding(v, node, &index);
-    if (!d)
-        return -ESTALE;
-    int r = -ESTALE;
-    pthread_mutex_lock(&d->lock);
-    if (index < d->n && !vfs_dir_removed(d)) {
-        vfs_entry_node(v, d, index, out);
-        r = 0;
-    }
-    pthread_mutex_unlock(&d->lock);
-    vfs_dir_unpin(v, d);
-    return r;
 }
 
 char *zc_vfs_path(struct zc_vfs *v, uint64_t node)
@@ -184,6 +146,9 @@ int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name,
         r = 1;
     }
     pthread_mutex_unlock(&d->lock);
+    struct zc_vfs_source *s = r == 1 ? vfs_source_at(dh->v, d, (uint32_t)at) : NULL;
+    if (s)
+        node->valid_ns = ZC_MIN(node->valid_ns, vfs_root_valid_ns(dh->v, s));
     return r;
 }
 

@@ -98,8 +98,9 @@ typedef void zc_vfs_lookup_fn(void *user, int err, const struct zc_node *node);
 void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_lookup_fn *fn,
                    void *user);
 void zc_vfs_forget(struct zc_vfs *v, uint64_t node, uint64_t n);
-/* From memory, never waits: 0, or -ESTALE. */
-int zc_vfs_getattr(struct zc_vfs *v, uint64_t node, struct zc_node *out);
+/* err 0 and the node, or -ESTALE. From memory, but for the root of a source, for which its store is
+   asked when its time is over. Adds no reference. */
+void zc_vfs_getattr(struct zc_vfs *v, uint64_t node, zc_vfs_lookup_fn *fn, void *user);
 
 /* A directory handle: the listing as it was when the handle was opened or rewound to 0. */
 struct zc_dirh;

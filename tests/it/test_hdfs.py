@@ -127,6 +127,16 @@ class TestSimple:
         s = os.stat(m.join("theirs"))
         assert (s.st_uid, s.st_gid) == (os.getuid(), os.getgid())
         m.umount()
+        # Neither is part of a file's version.
+        simple.must("PUT", "/attr", "SETPERMISSION", permission="751")
+        m = zc.mount(simple.url + "/attr", "--metadata-ttl", "1", server=simple)
+        assert stat.S_IMODE(os.stat(m.join("ours")).st_mode) == 0o640
+        assert stat.S_IMODE(os.stat(m).st_mode) == 0o751
+        simple.must("PUT", "/attr/ours", "SETPERMISSION", permission="604")
+        simple.must("PUT", "/attr", "SETPERMISSION", permission="755")
+        wait_for(lambda: stat.S_IMODE(os.stat(m.join("ours")).st_mode) == 0o604, 10)
+        wait_for(lambda: stat.S_IMODE(os.stat(m).st_mode) == 0o755, 10)
+        m.umount()
         m = zc.mount(simple.url + "/attr", "--uid", "12", "--file-mode", "0400", server=simple)
         s = os.stat(m.join("ours"))
         assert (s.st_uid, stat.S_IMODE(s.st_mode)) == (12, 0o400)

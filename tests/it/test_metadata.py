@@ -4,6 +4,7 @@ the store is asked for them."""
 
 import os
 import stat
+import subprocess
 
 import pytest
 from zcache import wait_for
@@ -34,3 +35,27 @@ def test_owner_and_mode_follow_the_store(zc, folder):
         os.chown(real, 4711, 4712)
         wait_for(lambda p=path: bits(m.join(p)) == (0o710, 4711, 4712), 10, message=f"{path} has its old bits")
     assert m.read("dir/file") == b"file"
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("at", ["", "in/it"])
+def test_the_root_is_the_source_s(zc, folder, at):
+    os.chmod(folder, 0o700)
+    os.chown(folder, 4711, 4712)
+    m = zc.mount([(f"/{at}=" if at else "") + f"file://{folder}"], "--metadata-ttl", "2", "--allow-other")
+    assert bits(m.join(at)) == (0o700, 4711, 4712)
+    assert os.stat(m.join(at)).st_mtime_ns == os.stat(folder).st_mtime_ns
+
+    def may(user):
+        """Can this user get at what is in the root? (From the root itself: the folders above are the test's.)"""
+        return subprocess.run(["ls", "dir/file"], cwd=m.join(at), user=user, group=user, extra_groups=[],
+                              capture_output=True, check=False).returncode == 0
+    assert may(4711) and not may(65534)
+    os.chmod(folder, 0o755)
+    wait_for(lambda: may(65534), 10, message="the root has its old bits")
+    os.chmod(folder, 0o700)
+    wait_for(lambda: not may(65534), 10, message="the root has its old bits")
+    assert may(4711)
+    m.umount()
+    m = zc.mount([(f"/{at}=" if at else "") + f"file://{folder}"], "--dir-mode", "0751", "--uid", "5")
+    assert bits(m.join(at)) == (0o751, 5, 4712)

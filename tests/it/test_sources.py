@@ -72,10 +72,14 @@ def test_what_is_above_the_sources_asks_nobody(zc, folder):
     for _ in range(5):
         os.listdir(m)
         os.listdir(m.join("x"))
-        os.stat(m.join("x/one"))
+        os.stat(m.join("x"))
         time.sleep(0.3)
     assert not os.path.exists(m.join("x/three"))
     assert m.requests() == asked
+    # The root of a source is the source's own; the other one is not asked.
+    os.stat(m.join("x/one"))
+    after = sources_of(m)
+    assert after["/x/one"]["backend"]["heads"] > 0 and after["/x/two"]["backend"]["heads"] == 0
     os.listdir(m.join("x/one"))
     after = sources_of(m)
     assert after["/x/one"]["backend"]["lists"] == after["/x/two"]["backend"]["lists"] + 1

@@ -243,10 +243,103 @@ static void bits_follow_the_store(void **state)
     names_free(&t);
 }
 
+static void the_root_is_the_store_s(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    names_new(&t, believed);
+    assert_int_equal(vt_attr(&t.w, ZC_NODE_ROOT, &node), 0);
+    assert_int_equal(node.mode, 0700);
+    assert_int_equal(node.uid, 21);
+    assert_int_equal(node.gid, 22);
+    assert_int_equal(node.mtime_ns, 77);
+    assert_true(node.valid_ns > 58 * ZC_NS_PER_S && node.valid_ns <= 60 * ZC_NS_PER_S);
+
+    t.shop.root.mode = 0711;
+    later(&t, 50);
+    assert_int_equal(vt_attr(&t.w, ZC_NODE_ROOT, &node), 0);
+    assert_int_equal(node.mode, 0700);
+    assert_int_equal(t.shop.root_stats, 1);
+    later(&t, 11);
+    assert_int_equal(vt_attr(&t.w, ZC_NODE_ROOT, &node), 0);
+    assert_int_equal(node.mode, 0711);
+    assert_int_equal(t.shop.root_stats, 2);
+    assert_true(t.shop.deadline_ns - zc_now_ns() < 6 * ZC_NS_PER_S);
+
+    /* A store that is away: what was known, and not asked with each look. */
+    t.shop.down = -ETIMEDOUT;
+    t.shop.root.mode = 0755;
+    later(&t, 61);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(vt_attr(&t.w, ZC_NODE_ROOT, &node), 0);
+        assert_int_equal(node.mode, 0711);
+    }
+    assert_int_equal(t.shop.root_stats, 3);
+    t.shop.down = 0;
+    later(&t, 11);
+    assert_int_equal(vt_attr(&t.w, ZC_NODE_ROOT, &node), 0);
+    assert_int_equal(node.mode, 0755);
+    names_free(&t);
+}
+
+static void so_is_one_beside_others(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    struct zc_vfs_source_config cfg = believed;
+    cfg.at = "d/s";
+    cfg.uid = 5;
+    names_new(&t, cfg);
+    assert_int_equal(look(&t, "d", &node), 0);
+    assert_int_equal(vt_attr(&t.w, node.id, &node), 0);
+    assert_int_equal(node.mode, 0555);
+    assert_int_equal(t.shop.root_stats, 0);
+    /* A look-up asks nobody, but leaves the kernel to ask for the attributes. */
+    assert_int_equal(look(&t, "d/s", &node), 0);
+    assert_int_equal(node.valid_ns, 0);
+    assert_int_equal(t.shop.root_stats, 0);
+    assert_int_equal(vt_attr(&t.w, node.id, &node), 0);
+    assert_int_equal(node.mode, 0700);
+    assert_int_equal(node.uid, 5);
+    assert_int_equal(node.gid, 22);
+    assert_int_equal(look(&t, "d/s", &node), 0);
+    assert_int_equal(node.mode, 0700);
+    assert_int_equal(node.valid_ns, VFS_SYNTHETIC_NS);
+    t.shop.root.mode = 0750;
+    later(&t, 61);
+    assert_int_equal(look(&t, "d/s", &node), 0);
+    assert_int_equal(node.valid_ns, 0);
+    assert_int_equal(vt_attr(&t.w, node.id, &node), 0);
+    assert_int_equal(node.mode, 0750);
+    assert_int_equal(t.shop.root_stats, 2);
+    names_free(&t);
+}
+
+static void a_frozen_root_is_asked_once(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    struct zc_vfs_source_config cfg = believed;
+    cfg.ttl_ns = ZC_TTL_INDEFINITE;
+    cfg.dir_mode = 0751;
+    names_new(&t, cfg);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(vt_attr(&t.w, ZC_NODE_ROOT, &node), 0);
+        assert_int_equal(node.mode, 0751);
+        assert_true(node.valid_ns == ZC_TTL_INDEFINITE);
+        later(&t, 1000);
+    }
+    assert_int_equal(t.shop.root_stats, 1);
+    names_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_follow_the_store),
+        cmocka_unit_test(the_root_is_the_store_s),
+        cmocka_unit_test(so_is_one_beside_others),
+        cmocka_unit_test(a_frozen_root_is_asked_once),
     };
     return cmocka_run_group_tests_name("vfs_names", tests, NULL, NULL);
 }

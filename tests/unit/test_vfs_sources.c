@@ -187,7 +187,7 @@ static void one_source_is_the_whole(void **state)
     assert_int_equal(add(&w, "", one, &s, NULL), 0);
     assert_int_equal(vt_list(&w, ZC_NODE_ROOT, text), 0);
     assert_string_equal(text, "f ");
-    assert_int_equal(zc_vfs_getattr(w.v, ZC_NODE_ROOT, &node), 0);
+    assert_int_equal(vt_attr(&w, ZC_NODE_ROOT, &node), 0);
     assert_int_equal(node.mode, 0700);
     assert_int_equal(add(&w, "b", two, &t, &err), -EEXIST);
     assert_non_null(strstr(err.text, "as a whole"));
@@ -226,7 +226,7 @@ static void removed_and_put_back(void **state)
     assert_int_equal(slurp(&w, "p/b/f", text, sizeof(text)), 0);
     /* The kernel may still know its nodes. */
     assert_int_equal(zc_vfs_open(w.v, file.id, &o), -ESTALE);
-    assert_int_equal(zc_vfs_getattr(w.v, file.id, &node), -ESTALE);
+    assert_int_equal(vt_attr(&w, file.id, &node), -ESTALE);
     assert_int_equal(vt_list(&w, dir.id, text), -ESTALE);
     struct vt_answer ans = VT_ANSWER;
     zc_vfs_lookup(w.v, dir.id, "f", vt_on_lookup, &ans);

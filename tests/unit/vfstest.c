@@ -78,6 +78,15 @@ int vt_walk(struct vt_world *w, const char *path, struct zc_node *out)
     return 0;
 }
 
+int vt_attr(struct vt_world *w, uint64_t node, struct zc_node *out)
+{
+    struct vt_answer a = VT_ANSWER;
+    zc_vfs_getattr(w->v, node, vt_on_lookup, &a);
+    int r = vt_answer_get(&a);
+    *out = a.node;
+    return r;
+}
+
 void vt_names(struct zc_dirh *dh, char *out)
 {
     const char *name;

@@ -42,6 +42,7 @@ void vt_on_opendir(void *user, int err, struct zc_dirh *dh);
 
 /* Looks a path up, name by name. */
 int vt_walk(struct vt_world *w, const char *path, struct zc_node *out);
+int vt_attr(struct vt_world *w, uint64_t node, struct zc_node *out);
 /* Names of an open directory, in its own order, with a blank after each. */
 void vt_names(struct zc_dirh *dh, char *out);
 /* The same of a node. */
