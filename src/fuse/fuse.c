@@ -5,19 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/sysinfo.h>
 
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
-/* The kernel's read-ahead on files that are still being fetched. Many at a time, but a page fault
-   in a mapped file asks for as much around it: less than what makes fetch take a random reader for
-   one that will want the whole chunk. */
-#define READ_AHEAD_KIB 768
 #define FUSE_OPENERS 8
 
 static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
@@ -118,33 +112,20 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
     return 0;
 }
 
-void fuse_read_ahead(struct zc_fuse *f)
+static int fuse_mount(struct zc_fuse *f, struct zc_error *err)
 {
-    zc_autofree char *line = NULL;
-    size_t cap = 0;
-    FILE *in = fopen("/proc/self/mountinfo", "re");
-    if (!in)
-        return;
-    unsigned major = 0, minor = 0;
-    while (getline(&line, &cap, in) > 0) {
-        unsigned a, b;
-        char type[64] = "";
-        const char *dash = strstr(line, " - ");
-        if (sscanf(line, "%*d %*d %u:%u", &a, &b) == 2 && dash &&
-            sscanf(dash, " - %63s", type) == 1 && strcmp(type, "fuse.zcache") == 0 &&
-            strstr(line, f->mountpoint)) {
-            major = a; /* the last one is the newest */
-            minor = b;
-        }
+    if (fuse_session_mount(f->se, f->mountpoint) != 0)
+        return zc_error_set(err, -EPERM,
+                            "cannot mount at %s: %s (is /dev/fuse there, and are you root or is "
+                            "fusermount3 installed?)",
+                            f->mountpoint, errno ? strerror(errno) : "see the log");
+    int r = fuse_point_note(f);
+    if (r < 0) {
+        fuse_session_unmount(f->se);
+        return zc_error_set(err, r, "cannot look at the mount point %s: %s", f->mountpoint,
+                            strerror(-r));
     }
-    fclose(in);
-    char path[96];
-    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major, minor);
-    FILE *out = fopen(path, "we");
-    if (out) {
-        fprintf(out, "%d\n", READ_AHEAD_KIB);
-        fclose(out);
-    }
+    return 0;
 }
 
 int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fuse **out,
@@ -177,11 +158,8 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
         if (!f->se)
             r = zc_error_set(err, -EINVAL, "libfuse refuses the session");
     }
-    if (r == 0 && fuse_session_mount(f->se, f->mountpoint) != 0)
-        r = zc_error_set(err, -EPERM,
-                         "cannot mount at %s: %s (is /dev/fuse there, and are you root or is "
-                         "fusermount3 installed?)",
-                         f->mountpoint, errno ? strerror(errno) : "see the log");
+    if (r == 0)
+        r = fuse_mount(f, err);
     fuse_opt_free_args(&args);
     if (r < 0) {
         if (f->se)
@@ -191,7 +169,6 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
         free(f);
         return r;
     }
-    f->mounted = true;
     zc_fetch_on_recall(cfg->fetch, fnode_recall, f);
     *out = f;
     return 0;
@@ -213,27 +190,19 @@ int zc_fuse_loop(struct zc_fuse *f)
     return r > 0 ? 0 : r;
 }
 
-/* Root unmounts by itself, while the ring threads still run: libfuse's own way would take the
-   device from under them. */
-static void fuse_detach(struct zc_fuse *f)
-{
-    struct pollfd p = {.fd = fuse_session_fd(f->se)};
-    if (!f->uring || geteuid() != 0) {
-        fuse_session_unmount(f->se);
-        return;
-    }
-    /* An error on the device says that it was unmounted already; something else may be mounted
-     * there now. */
-    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLERR))
-        umount2(f->mountpoint, MNT_DETACH);
-}
-
 void zc_fuse_exit(struct zc_fuse *f)
 {
-    umount2(f->mountpoint,
-            MNT_DETACH); /* unprivileged: fuse_session_unmount does it in zc_fuse_free */
+    fuse_point_detach(f); /* users other than root: fuse_detach does it in zc_fuse_free */
     zc_vfs_shutdown(f->vfs);
     fuse_session_exit(f->se);
+}
+
+/* Where it may, the daemon unmounts by itself, while the ring threads still run: libfuse's own way
+   would take the device from under them, and go by the path alone. */
+static void fuse_detach(struct zc_fuse *f)
+{
+    if (!fuse_point_detach(f))
+        fuse_session_unmount(f->se); /* by fusermount3 */
 }
 
 void zc_fuse_free(struct zc_fuse *f)

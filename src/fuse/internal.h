@@ -41,8 +41,8 @@ struct zc_fuse {
     struct zc_vfs *vfs;
     struct fuse_session *se;
     char *mountpoint;
-    bool mounted;
-    bool can_pass;   /* settled by init, turned off when the kernel refuses a backing file */
+    unsigned major, minor; /* of the mount's device */
+    bool can_pass;         /* settled by init, turned off when the kernel refuses a backing file */
     bool can_direct; /* settled by init: files in direct mode may be mapped, too (Linux 6.6) */
     bool uring;
     char passthrough[160], io_uring[200]; /* for status */
@@ -65,6 +65,12 @@ struct zc_fuse {
     _Atomic uint64_t opens_kept, reads, read_bytes;
 };
 
+/* point.c */
+/* Notes which device the mount is; right after it was made. 0, or negative errno. */
+int fuse_point_note(struct zc_fuse *f);
+/* Detaches the mount if it is what is seen at the mount point. False when it is, and may not be
+   unmounted by this process. Before the session is destroyed; any thread; does not block. */
+bool fuse_point_detach(struct zc_fuse *f);
 /* Raises the mount's read-ahead; without the right to, the kernel's 128 KiB stay. When the first
    file is read through the daemon: the kernel's handshake (INIT) would lower it again. */
 void fuse_read_ahead(struct zc_fuse *f);

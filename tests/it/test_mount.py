@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a mount goes, what lies below it and above it, and how it ends."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+from zcache import alive, mounts_below, wait_for
+
+
+@pytest.fixture
+def volume(zc):
+    """A mount point that is a mount itself, as data disks and volumes of containers are."""
+    point, _ = zc.place("volume")
+    disk = os.path.join(zc.work, "disk")
+    os.makedirs(disk)
+    with open(os.path.join(disk, "mine"), "w", encoding="ascii") as f:
+        f.write("of the volume")
+    subprocess.run(["mount", "--bind", disk, point], check=True)
+    yield point
+    for _ in mounts_below(point):
+        subprocess.run(["umount", "-l", point], check=True)
+
+
+def still_there(point):
+    return mounts_below(point) == [point] and os.listdir(point) == ["mine"]
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("uring", ["auto", "off"])
+@pytest.mark.parametrize("how", ["plain", "force", "lazy", "lazy, then SIGTERM", "SIGTERM"])
+def test_the_end_leaves_what_is_below(zc, tree, volume, how, uring):
+    """A forced end, and one that a reader delays, take away this mount and not the one under it."""
+    m = zc.mount(f"file://{tree[0]}", "--io-uring", uring, point=volume, cache=zc.place()[1])
+    assert mounts_below(volume) == [volume, volume]
+    fd = os.open(m.join("large/ten"), os.O_RDONLY)
+    try:
+        start = os.read(fd, 100)
+        if how == "plain":
+            os.close(fd)
+            fd = -1
+        if how == "SIGTERM":
+            os.kill(m.pid, signal.SIGTERM)
+        else:
+            zc.ok("umount", *(["--" + how.split(",")[0]] if how != "plain" else []), m.path)
+        if how.startswith("lazy"):
+            assert still_there(volume)
+            assert alive(m.pid), "it did not wait for the reader"
+            with open(os.path.join(tree[0], "large/ten"), "rb") as f:
+                assert start + os.pread(fd, 11 << 20, 100) == f.read()
+        if how == "lazy, then SIGTERM":
+            os.kill(m.pid, signal.SIGTERM)
+        if how == "lazy":
+            os.close(fd)
+            fd = -1
+        wait_for(lambda: not alive(m.pid), 40, message="the daemon did not end")
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    m.over = True
+    assert still_there(volume)
+    assert os.listdir(m.cache) == []
+
+
+@pytest.mark.sanitized
+def test_the_end_leaves_what_is_above(zc, tree):
+    """Something was mounted over the mount: a signal ends the daemon, and takes away nothing of that."""
+    m = zc.mount(f"file://{tree[0]}")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", m.path], check=True)
+    os.kill(m.pid, signal.SIGTERM)
+    wait_for(lambda: not alive(m.pid), 40, message="the daemon did not end")
+    m.over = True
+    above = os.statvfs(m.path)
+    assert above.f_blocks * above.f_frsize == 1 << 20, "what was mounted over it is gone"
+    subprocess.run(["umount", m.path], check=True)
+    zc.ok("umount", m.path)
+    assert mounts_below(m.path) == []
+
+
+def read_ahead(mount):
+    device = os.stat(mount.path).st_dev
+    with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", encoding="ascii") as f:
+        return int(f.read())
+
+
+@pytest.mark.sanitized
+def test_read_ahead_is_raised_on_its_own_mount(zc, tree):
+    """Not on another one whose path begins with the same letters."""
+    mounts = []
+    for name in ("data", "data2"):
+        point, cache = zc.place(name)
+        mounts.append(zc.mount(f"file://{tree[0]}", point=point, cache=cache))
+    before = read_ahead(mounts[1])
+    with open(mounts[0].join("large/ten"), "rb") as f:
+        f.read(1)
+    assert read_ahead(mounts[0]) > before
+    assert read_ahead(mounts[1]) == before
