@@ -20,7 +20,22 @@ static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap
     int n = vsnprintf(line, sizeof(line), fmt, ap);
     if (n > 0 && (size_t)n < sizeof(line) && line[n - 1] == '\n')
         line[n - 1] = '\0';
+    int e = errno; /* libfuse's callers look at it after it has said what failed */
     zc_log_at(level <= FUSE_LOG_ERR ? ZC_LOG_WARN : ZC_LOG_DEBUG, "libfuse: %s", line);
+    errno = e;
+}
+
+bool fuse_pass_off(struct zc_fuse *f, const char *why, ...)
+{
+    va_list ap;
+    if (!atomic_exchange(&f->can_pass, false))
+        return false; /* whoever was first writes the words */
+    int n = snprintf(f->pass_words, sizeof(f->pass_words), "off: ");
+    va_start(ap, why);
+    vsnprintf(f->pass_words + n, sizeof(f->pass_words) - (size_t)n, why, ap);
+    va_end(ap);
+    atomic_store(&f->passthrough, f->pass_words);
+    return true;
 }
 
 static bool fuse_uring_switch(char want)
@@ -37,19 +52,19 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
 {
     f->uring = false;
     if (f->cfg.io_uring == ZC_OFF) {
-        strcpy(f->io_uring, "off: --io-uring off");
+        atomic_store(&f->io_uring, "off: --io-uring off");
         return 0;
     }
     /* A request that waits keeps its place in its core's ring, and there are few: readers of a
        store that stands still would soon hold all of them. The device has no such limit. */
     if (f->cfg.several && f->cfg.io_uring == ZC_AUTO) {
-        strcpy(f->io_uring,
-               "off: with several sources, one that stands still would take the rings' "
-               "places from the others; --io-uring on uses them all the same");
+        atomic_store(&f->io_uring,
+                     "off: with several sources, one that stands still would take the rings' "
+                     "places from the others; --io-uring on uses them all the same");
         return 0;
     }
 #ifndef ZC_FUSE_URING_SAFE
-    strcpy(f->io_uring, "off: this libfuse submits replies of other threads unsafely");
+    atomic_store(&f->io_uring, "off: this libfuse submits replies of other threads unsafely");
     if (f->cfg.io_uring == ZC_ON)
         return zc_error_set(
             err, -ENOTSUP,
@@ -58,7 +73,7 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
     return 0;
 #else
     if (access(URING_SWITCH, F_OK) != 0) {
-        strcpy(f->io_uring, "off: this kernel has none (Linux 6.14 or newer has)");
+        atomic_store(&f->io_uring, "off: this kernel has none (Linux 6.14 or newer has)");
         if (f->cfg.io_uring == ZC_ON)
             return zc_error_set(err, -ENOTSUP,
                                 "--io-uring on: this kernel has no FUSE over io_uring; "
@@ -67,8 +82,8 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
     }
     if (!fuse_uring_switch(0)) {
         if (f->cfg.io_uring == ZC_AUTO) {
-            strcpy(f->io_uring,
-                   "off: switched off in the kernel; --io-uring on switches it on (root)");
+            atomic_store(&f->io_uring,
+                         "off: switched off in the kernel; --io-uring on switches it on (root)");
             return 0;
         }
         if (!fuse_uring_switch('Y'))
@@ -79,7 +94,7 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
         zc_info("switched FUSE over io_uring on in the kernel (%s)", URING_SWITCH);
     }
     f->uring = true;
-    strcpy(f->io_uring, "on");
+    atomic_store(&f->io_uring, "on");
     return 0;
 #endif
 }
@@ -142,12 +157,12 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     pthread_mutex_init(&f->dirs_lock, NULL);
     zc_list_init(&f->dirs);
     fuse_set_log_func(fuse_log_line);
-    f->can_pass = cfg->passthrough != ZC_OFF;
-    strcpy(f->passthrough, f->can_pass ? "on" : "off: --passthrough off");
-    if (f->can_pass && geteuid() != 0) {
-        f->can_pass = false;
-        strcpy(f->passthrough, "off: needs root (CAP_SYS_ADMIN)");
-    }
+    atomic_init(&f->can_pass, true);
+    atomic_init(&f->passthrough, "on");
+    if (cfg->passthrough == ZC_OFF)
+        fuse_pass_off(f, "--passthrough off");
+    else if (geteuid() != 0)
+        fuse_pass_off(f, "needs root (CAP_SYS_ADMIN)");
     int r = f->mountpoint ? fuse_choose_uring(f, err) : -ENOMEM;
     if (r == 0 && f->uring && fuse_openers_new(FUSE_OPENERS, &f->openers) < 0)
         r = zc_error_set(err, -ENOMEM, "cannot start threads");
@@ -228,8 +243,8 @@ void zc_fuse_get_stats(struct zc_fuse *f, struct zc_fuse_stats *out)
     pthread_mutex_unlock(&f->idle_lock);
     uint64_t opens_kept = atomic_load(&f->opens_kept);
     *out = (struct zc_fuse_stats){
-        .passthrough = f->passthrough,
-        .io_uring = f->io_uring,
+        .passthrough = atomic_load(&f->passthrough),
+        .io_uring = atomic_load(&f->io_uring),
         .opens = atomic_load(&f->opens) + opens_kept,
         .opens_passthrough = atomic_load(&f->opens_passed) + opens_kept,
         .opens_kept = opens_kept,

@@ -42,10 +42,11 @@ struct zc_fuse {
     struct fuse_session *se;
     char *mountpoint;
     unsigned major, minor; /* of the mount's device */
-    bool can_pass;         /* settled by init, turned off when the kernel refuses a backing file */
+    _Atomic bool can_pass; /* ends with fuse_pass_off */
     bool can_direct; /* settled by init: files in direct mode may be mapped, too (Linux 6.6) */
     bool uring;
-    char passthrough[160], io_uring[200]; /* for status */
+    _Atomic(const char *) passthrough, io_uring; /* for status */
+    char pass_words[160];                        /* written once, before passthrough shows them */
 
     struct fnode_bucket {
         pthread_mutex_t lock;
@@ -64,6 +65,10 @@ struct zc_fuse {
     _Atomic uint64_t opens, opens_passed; /* but those that are kept */
     _Atomic uint64_t opens_kept, reads, read_bytes;
 };
+
+/* Passthrough is off from here on, for the reason that was given first; false when there was one
+   before. Any thread. */
+bool fuse_pass_off(struct zc_fuse *f, const char *why, ...) ZC_PRINTF(2, 3);
 
 /* point.c */
 /* Notes which device the mount is; right after it was made. 0, or negative errno. */

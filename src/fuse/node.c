@@ -4,7 +4,6 @@
 #include "fuse/internal.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -47,21 +46,24 @@ static bool fnode_idle(const struct fnode *n)
 
 /* ------------------------------------------------------------------ under the bucket's lock */
 
+/* What the machine runs short of at the moment. */
+static bool fnode_may_pass_later(int e)
+{
+    return e == ENOMEM || e == EMFILE || e == ENFILE || e == ENOSPC || e == EAGAIN || e == EINTR;
+}
+
 static void fnode_register(struct zc_fuse *f, fuse_req_t req, struct fnode *n, int fd)
 {
     /* The call only takes a reference to the open file: it does not wait for a disk. */
     n->backing_id = fuse_passthrough_open(req, fd);
     if (n->backing_id > 0)
         return;
+    int e = errno;
     n->backing_id = 0;
-    if (f->can_pass) {
-        int e = errno;
-        f->can_pass = false;
-        snprintf(f->passthrough, sizeof(f->passthrough),
-                 "off: the kernel refuses a backing file: %s%s", strerror(e),
-                 e == ELOOP ? " (the cache directory lies on a stacked file system)" : "");
-        zc_warn("passthrough is %s", f->passthrough);
-    }
+    if (!fnode_may_pass_later(e) &&
+        fuse_pass_off(f, "the kernel refuses a backing file: %s%s", strerror(e),
+                      e == ELOOP ? " (the cache directory lies on a stacked file system)" : ""))
+        zc_warn("passthrough is %s", atomic_load(&f->passthrough));
 }
 
 /* libfuse's own call wants a request, which a recall has not. */
@@ -136,7 +138,7 @@ enum fnode_mode fnode_open(struct zc_fuse *f, fuse_req_t req, uint64_t node, str
         zc_list_init(&n->handles);
         zc_list_push_front(&b->list, &n->link);
     }
-    if (!n->backing_id && fd >= 0 && f->can_pass && n->cached == 0) {
+    if (!n->backing_id && fd >= 0 && atomic_load(&f->can_pass) && n->cached == 0) {
         fnode_register(f, req, n, fd);
         if (n->backing_id)
             fnode_borrow(f, b, n, o);

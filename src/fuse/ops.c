@@ -105,17 +105,16 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     conn->congestion_threshold = f->cfg.several ? 12288 : 48;
     conn->time_gran = 1;
     f->can_direct = fuse_set_feature_flag(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
-    if (f->can_pass) {
+    if (atomic_load(&f->can_pass)) {
         if (fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH)) {
             conn->max_backing_stack_depth = 1;
         } else {
-            f->can_pass = false;
-            strcpy(f->passthrough, "off: this kernel has none (Linux 6.9 or newer has)");
+            fuse_pass_off(f, "this kernel has none (Linux 6.9 or newer has)");
         }
     }
     if (f->uring && !fuse_set_feature_flag(conn, FUSE_CAP_OVER_IO_URING)) {
         f->uring = false;
-        strcpy(f->io_uring, "off: this kernel does not offer it (Linux 6.14 or newer does)");
+        atomic_store(&f->io_uring, "off: this kernel does not offer it (Linux 6.14 or newer does)");
     }
 }
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a mount goes, what lies below it and above it, and how it ends."""
 
+import concurrent.futures
+import errno
 import os
 import signal
 import subprocess
 
 import pytest
+from conftest import sha256_of
 from zcache import alive, mounts_below, wait_for
 
 
@@ -96,3 +99,48 @@ def test_read_ahead_is_raised_on_its_own_mount(zc, tree):
         f.read(1)
     assert read_ahead(mounts[0]) > before
     assert read_ahead(mounts[1]) == before
+
+
+@pytest.fixture
+def refuse(zc):
+    """refuse(errno, times): what to mount with, so that the kernel seems to refuse a backing file that often."""
+    library = os.path.join(os.path.dirname(os.path.abspath(zc.binary)), "tests", "helpers", "librefuse_backing.so")
+    assert os.path.exists(library)
+    preload = " ".join(filter(None, [zc.sanitizer_library(), library]))
+
+    def prefix(number, times):
+        return ["env", f"LD_PRELOAD={preload}", f"ZC_REFUSE_ERRNO={number}", f"ZC_REFUSE_TIMES={times}"]
+    return prefix
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE], ids=errno.errorcode.get)
+def test_passthrough_survives_a_shortage(zc, tree, refuse, number):
+    """A file whose registration fails is served by the daemon; the next ones are passed through."""
+    m = zc.mount(f"file://{tree[0]}", prefix=refuse(number, 2))
+    names = [f"many/0/f{i:04d}.bin" for i in range(0, 50, 10)]
+    for name in names:
+        assert sha256_of(m.join(name)) == sha256_of(os.path.join(tree[0], name))
+    s = m.status()
+    assert s["passthrough"] == "on"
+    assert (s["fuse"]["opens"], s["fuse"]["opens_passthrough"]) == (len(names), len(names) - 2)
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ELOOP], ids=errno.errorcode.get)
+def test_passthrough_is_given_up_when_refused(zc, tree, refuse, number):
+    """By a refusal that will not pass; many at once (which status looks on at) tell one reason."""
+    m = zc.mount(f"file://{tree[0]}", prefix=refuse(number, 1))
+
+    def read(i):
+        name = f"many/{i % 10}/f{i:04d}.bin"
+        m.status()
+        assert sha256_of(m.join(name)) == sha256_of(os.path.join(tree[0], name))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(40)))
+    s = m.status()
+    assert s["passthrough"].startswith("off: ") and os.strerror(number) in s["passthrough"]
+    before = s["fuse"]["opens_passthrough"]
+    read(50)
+    assert m.status()["fuse"]["opens_passthrough"] == before
