@@ -35,7 +35,7 @@ def still_there(point):
 @pytest.mark.parametrize("how", ["plain", "force", "lazy", "lazy, then SIGTERM", "SIGTERM"])
 def test_the_end_leaves_what_is_below(zc, tree, volume, how, uring):
     """A forced end, and one that a reader delays, take away this mount and not the one under it."""
-    m = zc.mount(f"file://{tree[0]}", "--io-uring", uring, point=volume, cache=zc.place()[1])
+    m = zc.mount(f"file://{tree[0]}", "--io-uring", uring, point=volume, cache=zc.place()[1], foreground=True)
     assert mounts_below(volume) == [volume, volume]
     fd = os.open(m.join("large/ten"), os.O_RDONLY)
     try:
@@ -62,6 +62,7 @@ def test_the_end_leaves_what_is_below(zc, tree, volume, how, uring):
         if fd >= 0:
             os.close(fd)
     m.over = True
+    assert m.process.wait(20) == 0
     assert still_there(volume)
     assert os.listdir(m.cache) == []
 
