@@ -117,7 +117,8 @@ struct zc_cloan {
 /* Lends what the caller holds; the loan is in use, and *out names it. False when it is not to be
    had. */
 bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower, struct zc_cloan *out);
-/* Use it again; counts as one use. False when it was or is being recalled. */
+/* Use it again; counts as one use. False when it was or is being recalled, or the disk is not used
+   at the moment. */
 bool zc_cache_reuse(struct zc_cache *c, const struct zc_cloan *l);
 /* Not in use now. keep: but still on loan, else given back. No effect on one that was recalled. */
 void zc_cache_unused(struct zc_cache *c, const struct zc_cloan *l, bool keep);

@@ -443,10 +443,13 @@ static void cobj_resized(struct zc_cache *c, struct zc_cobj *o)
 int zc_cobj_reserve(struct zc_cache *c, struct zc_cobj *o, uint64_t bytes)
 {
     bytes = cache_blocks(bytes);
-    int r = budget_take(c, bytes);
+    pthread_mutex_lock(&c->lock);
+    bool dropped = o->slot == SLOT_NONE; /* nobody is evicted for it */
+    pthread_mutex_unlock(&c->lock);
+    int r = dropped ? -ESTALE : budget_take(c, bytes);
     if (r < 0)
         return r;
-    if (o->slot == SLOT_NONE) { /* dropped: whoever still writes does so for nobody */
+    if (o->slot == SLOT_NONE) { /* dropped meanwhile */
         budget_give(c, bytes);
         c->unwritten -= bytes;
         r = -ESTALE;
@@ -655,6 +658,8 @@ static struct slot *loan_find(struct zc_cache *c, const struct zc_cloan *l)
 
 bool zc_cache_reuse(struct zc_cache *c, const struct zc_cloan *l)
 {
+    if (cache_bypassed(c))
+        return false;
     pthread_mutex_lock(&c->lock);
     struct slot *s = loan_find(c, l);
     if (s) {

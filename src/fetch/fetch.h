@@ -105,7 +105,7 @@ bool zc_object_forget(struct zc_object *o, struct zc_waiter *w);
 /* Are these bytes to be had from the backing file (present, and not in memory instead)? */
 bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len);
 /* Copies present bytes out (from the file or from memory). Bytes copied, or negative errno; -EAGAIN
-   when they are gone again from memory: want them anew. */
+   when they are gone again from memory, or the disk failed to read them: want them anew. */
 ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len);
 
 /* ------------------------------------------------------------------ for other nodes */

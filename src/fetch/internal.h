@@ -56,15 +56,16 @@ struct zc_object {
     /* Who is asked for its bytes: the source that opened it first; when that one was closed, the
        next that opens it. Changed under fetch->lock. */
     struct zc_fetch_src *_Atomic src;
-    char *path, *version; /* NULL for an object that was complete when opened */
+    char *path, *version;
     uint64_t size;
     uint32_t nchunks;
-    _Atomic bool complete; /* every chunk recorded, backing file final */
+    _Atomic bool complete; /* every chunk recorded, backing file final; false again once the disk
+                              has failed to give it back */
     _Atomic bool stale;
     struct zc_cobj *cobj; /* NULL: no cache for this object */
 
     pthread_mutex_t lock;
-    struct fetch_chunk *chunks; /* NULL while complete */
+    struct fetch_chunk *chunks; /* NULL while complete from the start */
     struct zc_list waiters;
     struct zc_list flights;
     pthread_mutex_t
@@ -136,6 +137,8 @@ int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio pr
 int fetch_mem_get(struct zc_object *o, uint32_t chunk, bool must);
 /* Moves blocks that are on disk already to memory, after a write to the cache disk failed. */
 int fetch_mem_take_over(struct zc_object *o, uint32_t chunk);
+/* What the file has of the chunk cannot be read: it is absent, and is fetched to memory. */
+int fetch_mem_lose(struct zc_object *o, uint32_t chunk);
 /* Frees least recently used chunks until the pool is within its limit. */
 void fetch_mem_trim(struct zc_fetch *f);
 /* Frees all memory of an object that nobody refers to any more. */

@@ -138,6 +138,28 @@ int fetch_mem_take_over(struct zc_object *o, uint32_t chunk)
     return r;
 }
 
+int fetch_mem_lose(struct zc_object *o, uint32_t chunk)
+{
+    struct fetch_chunk *ch = &o->chunks[chunk];
+    uint64_t len = fetch_chunk_len(o, chunk), on_disk;
+    pthread_mutex_lock(&o->setup); /* who looks for room sees all of this or nothing */
+    int r = mem_get(o, chunk, true, &on_disk);
+    bool unused = false;
+    if (r == 0) {
+        pthread_mutex_lock(&o->lock);
+        unused = ch->reserved && !ch->recorded;
+        ch->reserved = ch->recorded = false;
+        ch->inflight &= ~on_disk;
+        pthread_mutex_unlock(&o->lock);
+    }
+    if (unused)
+        zc_cobj_unreserve(o->fetch->cache, o->cobj, len);
+    pthread_mutex_unlock(&o->setup);
+    if (r == 0 && on_disk)
+        fetch_wake(o, (uint64_t)chunk * o->fetch->cfg.chunk_size, len, true);
+    return r;
+}
+
 void fetch_mem_drop(struct zc_object *o)
 {
     struct zc_fetch *f = o->fetch;

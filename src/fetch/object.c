@@ -6,6 +6,7 @@
  * whoever wants a block that is absent marks it in flight under the object's lock, and everybody
  * else waits for that flight.
  */
+#include "base/log.h"
 #include "fetch/internal.h"
 
 #include <assert.h>
@@ -156,6 +157,12 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
     zc_list_init(&o->hash_link);
     zc_list_init(&o->waiters);
     zc_list_init(&o->flights);
+    o->path = strdup(path);
+    o->version = strdup(version);
+    if (!o->path || !o->version) {
+        object_destroy(o);
+        return -ENOMEM;
+    }
 
     int r = size == 0                 ? 1
             : why == FOR_READER_QUICK ? zc_cache_hold_quick(f->cache, id, &o->cobj)
@@ -171,10 +178,8 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
         return r == -EAGAIN ? -EAGAIN : 1;
     }
     object_count(src, size, false, why);
-    o->path = strdup(path);
-    o->version = strdup(version);
     o->chunks = calloc(o->nchunks, sizeof(*o->chunks));
-    if (!o->path || !o->version || !o->chunks) {
+    if (!o->chunks) {
         object_destroy(o);
         return -ENOMEM;
     }
@@ -412,6 +417,43 @@ bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len)
     return ok;
 }
 
+/* A complete object has chunks of its own again. */
+static int object_split(struct zc_object *o)
+{
+    int r = 0;
+    pthread_mutex_lock(&o->lock);
+    if (!o->chunks) {
+        struct fetch_chunk *chunks = calloc(o->nchunks, sizeof(*chunks));
+        for (uint32_t c = 0; chunks && c < o->nchunks; c++) {
+            zc_list_init(&chunks[c].mem_link);
+            chunks[c].owner = o;
+            chunks[c].present = fetch_full_mask(o, c);
+            chunks[c].recorded = chunks[c].reserved = true;
+        }
+        o->chunks = chunks;
+        r = chunks ? 0 : -ENOMEM;
+    }
+    if (r == 0)
+        atomic_store_explicit(&o->complete, false, memory_order_release);
+    pthread_mutex_unlock(&o->lock);
+    return r;
+}
+
+/* The cache disk does not give back what it was given. The object leaves the cache, so that it is
+   fetched anew by who opens it next, to other sectors; who has it open goes on with what can be
+   read, and has this chunk fetched again, to memory. -EAGAIN: want it again. */
+static ssize_t object_lost(struct zc_object *o, uint32_t chunk, int err)
+{
+    zc_warn("%s: the cache disk cannot read it back (%s): it is fetched again", o->path,
+            strerror(err));
+    zc_cache_disk_error(o->fetch->cache, err);
+    zc_cobj_drop(o->fetch->cache, o->cobj);
+    int r = object_split(o);
+    if (r == 0)
+        r = fetch_mem_lose(o, chunk);
+    return r < 0 ? r : -EAGAIN;
+}
+
 /* The part of a read that lies in one chunk. */
 static ssize_t object_read_chunk(struct zc_object *o, uint8_t *buf, uint64_t off, size_t len)
 {
@@ -440,12 +482,9 @@ static ssize_t object_read_chunk(struct zc_object *o, uint8_t *buf, uint64_t off
         }
     }
     ssize_t n = pread(zc_object_fd(o), buf, len, (off_t)off);
-    if (n < 0) {
-        int e = errno;
-        zc_cache_disk_error(f->cache, e);
-        return -e;
-    }
-    return n;
+    if (n > 0)
+        return n;
+    return object_lost(o, c, n < 0 ? errno : ENODATA); /* or it was cut by somebody else */
 }
 
 ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len)
@@ -458,8 +497,6 @@ ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len)
         ssize_t n = object_read_chunk(o, (uint8_t *)buf + done, off + done, len - done);
         if (n < 0)
             return n;
-        if (n == 0)
-            return -EIO; /* the backing file was cut by somebody else */
         done += (size_t)n;
     }
     return (ssize_t)done;

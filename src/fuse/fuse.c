@@ -155,6 +155,7 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     f->mountpoint = strdup(cfg->mountpoint);
     fnodes_init(f);
     pthread_mutex_init(&f->dirs_lock, NULL);
+    pthread_mutex_init(&f->pipes.lock, NULL);
     zc_list_init(&f->dirs);
     fuse_set_log_func(fuse_log_line);
     atomic_init(&f->can_pass, true);
@@ -235,6 +236,7 @@ void zc_fuse_free(struct zc_fuse *f)
     fuse_detach(f);
     fuse_session_destroy(f->se);
     fuse_drop_handles(f);
+    fuse_pipes_close(&f->pipes);
     free(f->mountpoint);
     free(f);
 }

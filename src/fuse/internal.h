@@ -36,6 +36,14 @@ struct fnode {
     struct zc_list handles; /* struct handle */
 };
 
+/* Empty pipes for replies. */
+#define FUSE_PIPES 16
+struct fuse_pipes {
+    pthread_mutex_t lock;
+    int fd[FUSE_PIPES][2];
+    unsigned n;
+};
+
 struct zc_fuse {
     struct zc_fuse_config cfg;
     struct zc_vfs *vfs;
@@ -61,6 +69,7 @@ struct zc_fuse {
     pthread_mutex_t dirs_lock;
     struct zc_list dirs;          /* struct dir_handle */
     struct fuse_openers *openers; /* NULL without io_uring */
+    struct fuse_pipes pipes;
     _Atomic bool ahead_raised;
     _Atomic uint64_t opens, opens_passed; /* but those that are kept */
     _Atomic uint64_t opens_kept, reads, read_bytes;
@@ -93,6 +102,11 @@ void fuse_openers_free(struct fuse_openers *p); /* after what is queued was done
 /* 0, or -ENOMEM. */
 int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node,
                      const struct fuse_file_info *fi);
+
+/* pipes.c: replies with [off, off + len) of the file. False, and no reply, when not all of it is to
+   be had in this way: the disk fails, or there is no pipe for it. */
+bool fuse_reply_file(struct zc_fuse *f, fuse_req_t req, int fd, uint64_t off, size_t len);
+void fuse_pipes_close(struct fuse_pipes *ps);
 
 /* node.c. Locks: a bucket's, then the idle list's, or the cache's. */
 enum fnode_mode {

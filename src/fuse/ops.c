@@ -536,12 +536,8 @@ static int read_reply(struct read_ctx *c)
         n = zc_object_read(o, payload, c->off, ZC_MIN(len, room));
         if (n >= 0)
             fuse_reply_buf(c->req, payload, (size_t)n);
-    } else if (zc_object_in_file(o, c->off, len)) {
-        struct fuse_bufvec bv = FUSE_BUFVEC_INIT(len);
-        bv.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-        bv.buf[0].fd = zc_object_fd(o);
-        bv.buf[0].pos = (off_t)c->off;
-        fuse_reply_data(c->req, &bv, 0);
+    } else if (zc_object_in_file(o, c->off, len) &&
+               fuse_reply_file(f, c->req, zc_object_fd(o), c->off, len)) {
         n = (ssize_t)len;
     } else {
         zc_autofree char *buf = malloc(len);

@@ -144,17 +144,110 @@ def test_disk_filled_while_reading(small_disk, zc, stores, tree):
         t.join()
 
 
+def make_read_only(disk):
+    """As the kernel does with a disk that fails."""
+    r = subprocess.run(["mount", "-o", "remount,ro,abort", disk], check=False, capture_output=True)
+    if r.returncode != 0:
+        with open("/proc/self/mountinfo", encoding="ascii", errors="replace") as f:
+            device = next(re.search(r" - ext4 (\S+)", line).group(1) for line in f if disk + " " in line)
+        subprocess.run(["sh", "-c", f"echo 1 > /sys/fs/ext4/{os.path.basename(device)}/trigger_fs_error"],
+                       check=True)
+
+
+@pytest.fixture
+def failing_disk(base):
+    """As small_disk -> its mount point, and what makes the second half of a file on it unreadable: the
+    device ends there, so that the kernel gets I/O errors. It is read-only from then on: a write would make
+    the device longer again, with zeros in it."""
+    place = tempfile.mkdtemp(prefix="disk-", dir=base)
+    image, point = os.path.join(place, "disk.img"), os.path.join(place, "disk")
+    os.makedirs(point)
+    with open(image, "wb") as f:
+        f.truncate(64 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", "4096", image], check=True)
+    device = subprocess.run(["losetup", "-f", "--show", "--direct-io=on", image], check=True, text=True,
+                            capture_output=True).stdout.strip()
+    subprocess.run(["mount", device, point], check=True)
+
+    def fail(path):
+        subprocess.run(["sync", "-f", point], check=True)
+        listed = subprocess.run(["filefrag", "-v", "-b4096", path], check=True, text=True, capture_output=True)
+        extents = re.findall(r"^ *\d+: +(\d+)\.\. +(\d+): +(\d+)\.\. +\d+:", listed.stdout, re.M)
+        middle = int(extents[-1][1]) // 2
+        ends = min(int(there) + max(0, middle - int(first)) for first, last, there in extents
+                   if int(last) > middle)
+        make_read_only(point)
+        os.truncate(image, ends * 4096)
+        with open(path, "rb") as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with pytest.raises(OSError):
+                while f.read(MIB):
+                    pass
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    yield point, fail
+    subprocess.run(["umount", "-l", point], check=True)
+    subprocess.run(["losetup", "-d", device], check=True)
+    os.unlink(image)
+
+
+def backing_file(cache, size):
+    found = [os.path.join(top, name) for top, _, names in os.walk(cache) for name in names if "/objects" in top]
+    return next(path for path in found if os.path.getsize(path) == size)
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("path", ["large/forty", "chunk-1"])
+def test_disk_that_cannot_be_read(failing_disk, zc, stores, tree, path):
+    """I/O errors when a cached file is read back, by the daemon: its bytes come from the store again."""
+    disk, fail = failing_disk
+    folder, sizes = tree
+    server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--free-space-ratio", "0", "--passthrough",
+                 "off", server=server, point=zc.place()[0], cache=os.path.join(disk, "cache"), size="1GiB")
+    m.warm("large/ten", path)
+    fail(backing_file(m.cache, sizes[path]))
+    own = m.requests()["gets"]
+    with open(m.join(path), "rb") as f, open(os.path.join(folder, path), "rb") as want:
+        right = want.read()
+        # What a read that goes wrong in its middle gets must not look like the end of the file.
+        middle = len(right) // 2
+        assert os.pread(f.fileno(), MIB, middle - MIB // 2) == right[middle - MIB // 2:middle + MIB // 2]
+        assert f.read() == right
+        assert os.fstat(f.fileno()).st_size == sizes[path]
+    assert m.requests()["gets"] > own and m.status()["cache"]["disk_errors"] > 0
+    for _ in range(2):
+        assert sha256_of(m.join(path)) == sha256_of(os.path.join(folder, path))
+    all_right(m, tree)
+    assert m.umount().returncode == 0
+
+
+def test_passthrough_of_what_cannot_be_read(failing_disk, zc, stores, tree):
+    """The kernel reads a cached file without the daemon, and its reader gets the disk's error. `free` ends
+    that, even on a disk that has become read-only."""
+    disk, fail = failing_disk
+    folder, sizes = tree
+    path = "large/forty"
+    server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), "--free-space-ratio", "0", server=server,
+                 point=zc.place()[0], cache=os.path.join(disk, "cache"), size="1GiB")
+    m.warm(path)
+    fail(backing_file(m.cache, sizes[path]))
+    with pytest.raises(OSError):
+        m.read(path)
+    zc.ok("free", m.join(path))
+    for _ in range(2):
+        assert sha256_of(m.join(path)) == sha256_of(os.path.join(folder, path))
+    all_right(m, tree)
+    assert m.umount().returncode == 0
+
+
 @pytest.mark.sanitized
 def test_disk_gone_read_only(small_disk, zc, stores, tree):
     """The kernel remounts a broken disk read-only: reads go on."""
     m = filling(zc, stores, tree, small_disk)
     assert sha256_of(m.join("chunk")) == sha256_of(os.path.join(tree[0], "chunk"))
-    r = subprocess.run(["mount", "-o", "remount,ro,abort", small_disk], check=False, capture_output=True)
-    if r.returncode != 0:
-        with open("/proc/self/mountinfo", encoding="ascii", errors="replace") as f:
-            device = next(re.search(r" - ext4 (\S+)", line).group(1) for line in f if small_disk + " " in line)
-        subprocess.run(["sh", "-c", f"echo 1 > /sys/fs/ext4/{os.path.basename(device)}/trigger_fs_error"],
-                       check=True)
+    make_read_only(small_disk)
     all_right(m, tree)
     r = m.zc.run("umount", m.path)
     assert r.returncode == 0, r.stderr

@@ -8,9 +8,11 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SIZE (3 * CT_CHUNK + 5000)
 #define BLOCK (CT_CHUNK / 64)
@@ -327,6 +329,95 @@ static void test_without_room_it_lives_in_memory(void **state)
     world_close(&w);
 }
 
+/* From now on the object's backing file cannot be read. */
+static void break_file(struct zc_object *o)
+{
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0 && dup2(fd, zc_object_fd(o)) >= 0);
+    close(fd);
+}
+
+static void read_all(struct world *w, struct zc_object *o)
+{
+    for (uint64_t off = 0; off < SIZE; off += 5000) {
+        uint64_t len = ZC_MIN(SIZE - off, (uint64_t)5000);
+        unsigned again = 0;
+        while (!good(o, off, len)) { /* gone from memory, or from the disk */
+            struct want x;
+            assert_true(again++ < 4);
+            int r = want(o, &x, off, len, true);
+            serve_all(w);
+            assert_true(r == 1 || (r == 0 && x.done == 1 && x.err == 0));
+        }
+    }
+}
+
+static void test_a_disk_that_cannot_read(void **state)
+{
+    for (int whole = 1; whole >= 0; whole--) {
+        struct world w;
+        struct want x;
+        world_open(&w, 0);
+        struct zc_object *o = world_object(&w, "v");
+        assert_int_equal(want(o, &x, 0, whole ? SIZE : CT_CHUNK + CT_CHUNK / 2, true), 0);
+        serve_all(&w);
+        assert_int_equal(zc_object_complete(o), whole);
+        if (whole) { /* as the next reader has it */
+            zc_object_close(o);
+            o = world_object(&w, "v");
+            assert_true(zc_object_complete(o));
+        }
+        struct zc_object *other = world_object(&w, "v");
+        unsigned gets = w.s->n;
+        break_file(o);
+        read_all(&w, o);
+        read_all(&w, other);
+        assert_true(w.s->n > gets);
+        assert_true(ct_stats(w.cache).disk_errors > 0);
+        assert_false(zc_object_complete(o));
+        assert_int_equal(ct_stats(w.cache).objects, 0); /* nobody is handed that file again */
+        zc_object_close(other);
+        zc_object_close(o);
+        assert_int_equal(ct_stats(w.cache).used, 0);
+        world_close(&w);
+    }
+}
+
+/* One bad place: the rest of the file is not fetched again, and the next open has a file that is
+   whole. */
+static void test_a_bad_sector(void **state)
+{
+    struct world w;
+    struct want x;
+    uint8_t bytes[4];
+    world_open(&w, 0);
+    struct zc_object *o = world_object(&w, "v");
+    assert_int_equal(want(o, &x, 0, SIZE, false), 0);
+    serve_all(&w);
+    zc_object_close(o);
+    o = world_object(&w, "v");
+    unsigned gets = w.s->n;
+    int good_fd = dup(zc_object_fd(o));
+    break_file(o);
+    assert_int_equal(zc_object_read(o, bytes, CT_CHUNK, sizeof(bytes)), -EAGAIN);
+    assert_true(dup2(good_fd, zc_object_fd(o)) >= 0);
+    close(good_fd);
+    read_all(&w, o);
+    assert_true(w.s->n > gets);
+    struct zc_fetch_stats st;
+    zc_fetch_get_stats(w.fetch, &st);
+    assert_int_equal(st.bytes_store, SIZE + CT_CHUNK);
+    zc_object_close(o);
+    o = world_object(&w, "v");
+    assert_false(zc_object_complete(o));
+    assert_int_equal(want(o, &x, 0, SIZE, false), 0);
+    serve_all(&w);
+    assert_true(zc_object_complete(o) && good(o, 0, SIZE));
+    assert_int_equal(ct_stats(w.cache).objects, 1);
+    zc_object_close(o);
+    world_close(&w);
+}
+
 static void test_a_waiter_that_is_taken_out(void **state)
 {
     struct world w;
@@ -531,6 +622,8 @@ int main(void)
         cmocka_unit_test(test_a_failure_is_not_kept),
         cmocka_unit_test(test_random_readers_get_their_blocks),
         cmocka_unit_test(test_without_room_it_lives_in_memory),
+        cmocka_unit_test(test_a_disk_that_cannot_read),
+        cmocka_unit_test(test_a_bad_sector),
         cmocka_unit_test(test_a_waiter_that_is_taken_out),
         cmocka_unit_test(test_a_source_that_is_closed),
         cmocka_unit_test(test_shutdown_ends_what_waits),

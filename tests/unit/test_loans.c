@@ -199,6 +199,27 @@ static void test_one_borrower(void **state)
     zc_cache_close(c);
 }
 
+/* What is on loan is on the disk that just failed. */
+static void test_not_from_a_broken_disk(void **state)
+{
+    zc_autofree char *dir = ct_mkdir();
+    struct zc_cache_config cfg = ct_config(dir);
+    struct zc_cache *c = ct_open(&cfg);
+    struct borrower *b = borrower_new(c);
+    assert_int_equal(ct_put_all(c, 1, SIZE), 0);
+    assert_true(borrower_open(b, 1));
+    zc_cache_unused(c, &b->loan[1], true);
+    assert_true(zc_cache_reuse(c, &b->loan[1]));
+    zc_cache_unused(c, &b->loan[1], true);
+    for (int i = 0; i < 3; i++)
+        zc_cache_disk_error(c, -EIO);
+    assert_true(ct_stats(c).bypassed);
+    assert_false(zc_cache_reuse(c, &b->loan[1]));
+    borrower_free(b);
+    zc_cache_close(c);
+    ct_rmdir(zc_steal_ptr(&dir));
+}
+
 static void test_room_comes_from_idle_ones(void **state)
 {
     struct zc_cache_config cfg = ct_config(*state);
@@ -316,6 +337,7 @@ int main(void)
         T(test_recalled_before_it_goes),
         T(test_given_back_is_not_recalled),
         T(test_one_borrower),
+        T(test_not_from_a_broken_disk),
         T(test_room_comes_from_idle_ones),
         T(test_dropped_in_use),
         T(test_many_threads),
