@@ -21,7 +21,10 @@
    them. */
 
 /* POST {"paths": [...], "parallel": N}: a JSON object a line for each step of progress, the last
-   one with "finished": true. Hanging up cancels the job. */
+   one with "finished": true. Hanging up cancels the job. "gone" are files that left the cache again
+   before the end. A job that goes on with another one's work, because the list of its paths is too
+   long for one request, has that one's "mark": N in the request, so that the other one's files are
+   counted there, too. */
 #define ZCACHE_CONTROL_WARM "/v1/warm"
 
 /* POST {"paths": [...]}: one JSON object with what was dropped from the cache. */

@@ -137,6 +137,14 @@ void zc_cache_ask_spare(struct zc_cache *c);
  */
 int64_t zc_cache_evict(struct zc_cache *c, struct zc_objid id);
 
+/* Marks. Objects that were marked with a number (zc_cache_mark_new) are counted when they leave the
+   cache, for whatever reason. The newer mark of an object holds. */
+unsigned zc_cache_mark_new(struct zc_cache *c);
+/* False: it is not resident. */
+bool zc_cache_mark(struct zc_cache *c, struct zc_objid id, unsigned number);
+/* How many have left so far; -1: the number is none, or was given out too long ago. */
+int64_t zc_cache_marked_gone(struct zc_cache *c, unsigned number);
+
 /* A write or read on the cache disk failed: counted; after a few the disk is bypassed for a while.
  */
 void zc_cache_disk_error(struct zc_cache *c, int err);

@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#define CACHE_MARKS 64
 #define CACHE_BLOCK 4096 /* what a file takes on disk is counted in these */
 
 struct zc_cobj {
@@ -58,6 +59,11 @@ struct zc_cache {
     uint64_t capacity, used, evicting; /* evicting: of used, on its way out */
     uint64_t complete, doubted;
     uint64_t evictions, evicted_bytes;
+    struct cache_mark {
+        uint16_t number;
+        uint64_t gone;
+    } marks[CACHE_MARKS]; /* at number % CACHE_MARKS */
+    uint16_t mark_last;
     /* The file system's free space above the floor, as estimated since it was last asked. */
     uint64_t floor;
     int64_t room, room_checked_ns;
@@ -118,6 +124,10 @@ static inline uint64_t *slot_bits(struct slot *s, unsigned shift)
 int cache_punch(int fd, uint64_t size, unsigned shift, const uint64_t *bits);
 /* The disk has shown itself to be broken, and is left alone for a while. */
 bool cache_bypassed(struct zc_cache *c);
+
+/* mark.c */
+/* A resident goes; under the lock. */
+void mark_gone(struct zc_cache *c, const struct slot *s);
 
 /* spare.c */
 /* A new resident in the policy, under the lock. */

@@ -87,6 +87,7 @@ void cache_forget(struct zc_cache *c, uint32_t slot, bool recorded)
         free(s->u.words);
     if (s->flags & SLOT_DOUBTED)
         c->doubted--;
+    mark_gone(c, s);
     if (recorded)
         index_del_obj(c->index, s->id);
     table_remove(&c->table, slot);

@@ -36,7 +36,8 @@ struct slot {
         uint32_t next;       /* of a free slot */
     } u;
     uint32_t flags; /* 0: free */
-    uint32_t used;
+    uint16_t used;
+    uint16_t mark; /* 0: none */
 };
 
 struct table {

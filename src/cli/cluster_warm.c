@@ -22,10 +22,11 @@
 json_t *zc_warm_json(const struct zc_warm_stats *s)
 {
 #define N(v) ((json_int_t)(v))
-    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:b s:b s:s}", "files_found", N(s->files_found),
-                     "bytes_found", N(s->bytes_found), "files_done", N(s->files_done), "bytes_done",
-                     N(s->bytes_done), "files_hit", N(s->files_hit), "bytes_hit", N(s->bytes_hit),
-                     "failed", N(s->failed), "listed", s->listed, "finished", s->finished, "error",
+    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:b s:b s:s}", "files_found",
+                     N(s->files_found), "bytes_found", N(s->bytes_found), "files_done",
+                     N(s->files_done), "bytes_done", N(s->bytes_done), "files_hit", N(s->files_hit),
+                     "bytes_hit", N(s->bytes_hit), "failed", N(s->failed), "gone", N(s->gone),
+                     "mark", N(s->mark), "listed", s->listed, "finished", s->finished, "error",
                      s->error);
 #undef N
 }
@@ -46,6 +47,7 @@ void zc_warm_unjson(const json_t *v, struct zc_warm_stats *out)
                                   .files_hit = warm_number(v, "files_hit"),
                                   .bytes_hit = warm_number(v, "bytes_hit"),
                                   .failed = warm_number(v, "failed"),
+                                  .gone = warm_number(v, "gone"),
                                   .listed = json_is_true(json_object_get(v, "listed")),
                                   .finished = json_is_true(json_object_get(v, "finished"))};
     snprintf(out->error, sizeof(out->error), "%s", error ? error : "");
@@ -166,6 +168,7 @@ void zc_cluster_warm_poll(struct zc_cluster_warm *w, int timeout_ms, struct zc_w
             out->files_hit += s->files_hit;
             out->bytes_hit += s->bytes_hit;
             out->failed += s->failed;
+            out->gone += s->gone;
             out->listed &= s->listed;
             out->finished &= s->finished;
             if (!out->error[0])

@@ -48,6 +48,8 @@ struct warm_view {
 struct warm_job {
     struct zc_progress before, now; /* requests that have ended, and the one that runs */
     bool finished;                  /* the daemon said so for the one that runs */
+    uint64_t mark;                  /* by which the daemon knows the files of the one before */
+    char *body;                     /* of the one that runs */
     char error[400];                /* first failure */
     bool more;                      /* requests follow this one */
 };
@@ -79,8 +81,10 @@ static void warm_line(struct zc_call *c, const char *line, size_t n)
         .files_hit = warm_number(v, "files_hit"),
         .bytes_hit = warm_number(v, "bytes_hit"),
         .failed = warm_number(v, "failed"),
+        .gone = warm_number(v, "gone"),
         .listed = json_is_true(json_object_get(v, "listed")),
     };
+    j->mark = warm_number(v, "mark");
     j->finished = json_is_true(json_object_get(v, "finished"));
     const char *words = json_string_value(json_object_get(v, "error"));
     if (words && *words && !j->error[0])
@@ -97,6 +101,7 @@ static void warm_sum(struct zc_progress *to, const struct zc_progress *p)
     to->files_hit += p->files_hit;
     to->bytes_hit += p->bytes_hit;
     to->failed += p->failed;
+    to->gone += p->gone;
 }
 
 static void warm_total(struct warm_view *w)
@@ -136,6 +141,15 @@ static bool warm_tick(void *user)
     return warm_stop;
 }
 
+/* The request, with what tells the daemon that it goes on with another one's work. */
+static char *warm_body(const char *body, uint64_t mark)
+{
+    char *s;
+    if (!mark)
+        return strdup(body);
+    return asprintf(&s, "{\"mark\":%llu,%s", (unsigned long long)mark, body + 1) < 0 ? NULL : s;
+}
+
 /* Request number `round` of each group that has so many. False when none has. */
 static bool warm_round(struct zc_paths *p, struct warm_view *w, size_t round, struct zc_error *err)
 {
@@ -152,9 +166,14 @@ static bool warm_round(struct zc_paths *p, struct warm_view *w, size_t round, st
         j->now = (struct zc_progress){0};
         j->finished = false;
         j->more = round + 1 < g->n_bodies;
+        j->body = warm_body(g->bodies[round], j->mark);
+        if (!j->body) {
+            zc_error_set(err, -ENOMEM, "no memory");
+            continue;
+        }
         calls[n++] = (struct zc_call){.socket = g->socket,
                                       .path = ZCACHE_CONTROL_WARM,
-                                      .body = g->bodies[round],
+                                      .body = j->body,
                                       .line = warm_line,
                                       .user = j};
     }
@@ -166,6 +185,7 @@ static bool warm_round(struct zc_paths *p, struct warm_view *w, size_t round, st
             *err = calls[i].err;
         else if (calls[i].result == 0 && !j->finished && !err->code)
             zc_error_set(err, -ECONNRESET, "the daemon ended before it had finished");
+        free(zc_steal_ptr(&j->body));
     }
     free(calls);
     return n > 0;
@@ -195,6 +215,14 @@ static int warm_run(struct zc_paths *p)
     for (size_t i = 0; i < p->n; i++) {
         if (w.jobs[i].error[0] && !warm_stop && !err.code)
             status = zc_cli_fail(ZC_EXIT_FAIL, "%s: %s", p->groups[i].mnt->point, w.jobs[i].error);
+        uint64_t gone = w.jobs[i].before.gone + w.jobs[i].now.gone;
+        char n[32];
+        if (gone && !warm_stop && !err.code)
+            status =
+                zc_cli_fail(ZC_EXIT_FAIL,
+                            "%s: %s files left the cache again before the end: it is too small "
+                            "for all (--cache-size, --free-space-ratio)",
+                            p->groups[i].mnt->point, zc_format_count(gone, n, sizeof(n)));
     }
     if (w.sum.failed && status == ZC_EXIT_OK)
         status = ZC_EXIT_FAIL;

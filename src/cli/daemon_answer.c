@@ -152,7 +152,7 @@ static json_t *answer_warm(struct zc_daemon *d, const char *body, size_t n, stru
     struct zc_warm *w = NULL;
     if (zc_ctl_body_parse(body, n, &req, err) < 0)
         return NULL;
-    int r = zc_warm_start(d->vfs, req.paths, req.n, req.parallel, &part, &w);
+    int r = zc_warm_start(d->vfs, req.paths, req.n, req.parallel, &part, 0, &w);
     zc_ctl_body_free(&req);
     if (r < 0) {
         zc_error_set(err, r, "cannot start warming: %s", strerror(-r));

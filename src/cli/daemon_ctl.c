@@ -277,7 +277,7 @@ static int ctl_warm_start(void *user, const struct zc_ctl_body *req, void **job,
     if (req->cluster)
         part = zc_daemon_part(d);
     int r = zc_warm_start(d->vfs, req->paths, req->n, req->parallel, req->cluster ? &part : NULL,
-                          &w->own);
+                          req->mark, &w->own);
     if (r == 0 && req->cluster)
         r = zc_cluster_warm_start(&calls, w->own, req->paths, req->n, req->parallel, &w->all);
     if (r < 0) {

@@ -113,4 +113,6 @@ void zc_progress_summary(const struct zc_progress *p, int64_t took_ns, bool canc
                 zc_format_size(s > 0 ? (uint64_t)((double)got / s) : 0, b, sizeof(b)));
     if (p->failed)
         zc_buf_addf(out, "; %s failed", zc_format_count(p->failed, a, sizeof(a)));
+    if (p->gone)
+        zc_buf_addf(out, "; %s left the cache again", zc_format_count(p->gone, a, sizeof(a)));
 }

@@ -11,7 +11,7 @@ struct zc_progress {
     uint64_t files_found, bytes_found;
     uint64_t files_done, bytes_done;
     uint64_t files_hit, bytes_hit;
-    uint64_t failed;
+    uint64_t failed, gone;
     bool listed;
 };
 

@@ -81,6 +81,13 @@ int zc_ctl_body_parse(const char *p, size_t n, struct zc_ctl_body *out, struct z
                                  ZC_CTL_PARALLEL_MAX);
             else
                 b.parallel = (unsigned)i;
+        } else if (strcmp(key, "mark") == 0) {
+            json_int_t i = json_integer_value(v);
+            if (!json_is_integer(v) || i < 0 || i > UINT16_MAX)
+                r = zc_error_set(err, -EINVAL, "\"mark\" must be a number from 0 to %d",
+                                 UINT16_MAX);
+            else
+                b.mark = (unsigned)i;
         } else if (strcmp(key, "cluster") == 0) {
             if (!json_is_boolean(v))
                 r = zc_error_set(err, -EINVAL, "\"cluster\" must be true or false");

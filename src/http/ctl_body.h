@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON that the control socket takes: {"paths":["a/b",...],"parallel":N,"cluster":true}. */
+/* The JSON that the control socket takes: {"paths":["a/b",...],"parallel":N,"cluster":true,
+   "mark":N}. */
 #ifndef ZC_HTTP_CTL_BODY_H
 #define ZC_HTTP_CTL_BODY_H
 
@@ -13,6 +14,7 @@ struct zc_ctl_body {
     size_t n;
     unsigned parallel; /* 0 when not given */
     bool cluster;      /* on all nodes of the cluster */
+    unsigned mark;     /* of the job before, whose work this one goes on with; 0 when not given */
     json_t *root;      /* holds the bytes that paths point to */
 };
 

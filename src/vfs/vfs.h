@@ -140,6 +140,8 @@ struct zc_warm_stats {
     uint64_t files_done, bytes_done;   /* in the cache, whether fetched now or before */
     uint64_t files_hit, bytes_hit;     /* of these: were there before */
     uint64_t failed;
+    uint64_t gone; /* of those done: left the cache again, pushed out by others or by later ones */
+    unsigned mark; /* for the job that goes on with this one's work */
     bool listed, finished;
     char error[300]; /* first failure, in words */
 };
@@ -151,9 +153,9 @@ struct zc_warm_part {
     uint64_t piece; /* bytes; pieces begin at multiples of it */
 };
 /* paths: relative to the mount, "" for all of it. parallel: files in flight, 0 = 64. part: NULL for
-   all. */
+   all. mark: a former job's whose files are looked after, too, 0: none. */
 int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel,
-                  const struct zc_warm_part *part, struct zc_warm **out);
+                  const struct zc_warm_part *part, unsigned mark, struct zc_warm **out);
 /* Blocks until something changed or timeout_ms passed; then fills *out. */
 void zc_warm_poll(struct zc_warm *w, int timeout_ms, struct zc_warm_stats *out);
 /* Cancels when not finished; waits for what is in flight; frees. */

@@ -33,6 +33,7 @@ struct zc_warm {
     size_t head, tail, cap;
     unsigned in_flight;
     bool cancelled;
+    int64_t gone_before; /* of its mark */
     struct zc_warm_stats stats;
 };
 
@@ -83,6 +84,17 @@ static void warm_count(struct zc_warm *w, bool file, uint64_t bytes, bool hit)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* It is in the cache: whether it stays there is looked after from here on. Empty files are not
+ * kept. */
+static void warm_stays(struct zc_warm *w, struct zc_objid id, uint64_t size)
+{
+    if (size == 0 || zc_cache_mark(w->v->cache, id, w->stats.mark))
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->stats.gone++;
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void warm_fail(struct zc_warm *w, const char *path, const char *why)
 {
     pthread_mutex_lock(&w->lock);
@@ -112,10 +124,12 @@ static void warm_file_end(struct warm_file *f, int err)
         err = -ENOSPC;
     if (err == -ESTALE)
         zc_vfs_stale(w->v, vfs_node(f->item.d->id, f->item.index));
-    if (err < 0)
+    if (err < 0) {
         warm_fail_item(w, f->item, err);
-    else
+    } else {
+        warm_stays(w, f->id, zc_object_size(f->o));
         warm_count(w, f->counts, f->bytes, false);
+    }
     zc_object_close(f->o);
     vfs_dir_unpin(w->v, f->item.d);
     free(f);
@@ -164,6 +178,7 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
         pthread_mutex_lock(&it.d->lock);
         uint64_t size = it.d->entries[it.index].size;
         pthread_mutex_unlock(&it.d->lock);
+        warm_stays(w, id, size);
         warm_count(w, warm_mine(w, id, 0), warm_mine_bytes(w, id, size), true);
         vfs_dir_unpin(w->v, it.d);
         return;
@@ -172,6 +187,7 @@ static void warm_item_start(struct zc_warm *w, struct warm_item it)
     if (r == 0)
         r = f ? vfs_entry_open(w->v, it.d, it.index, false, &f->o) : -ENOMEM;
     if (r == 0 && zc_object_complete(f->o)) {
+        warm_stays(w, id, zc_object_size(f->o));
         warm_count(w, warm_mine(w, id, 0), warm_mine_bytes(w, id, zc_object_size(f->o)), true);
         zc_object_close(f->o);
         free(f);
@@ -303,7 +319,7 @@ static void warm_free(struct zc_warm *w)
 }
 
 int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned parallel,
-                  const struct zc_warm_part *part, struct zc_warm **out)
+                  const struct zc_warm_part *part, unsigned mark, struct zc_warm **out)
 {
     struct zc_warm *w = calloc(1, sizeof(*w));
     if (!w)
@@ -312,6 +328,12 @@ int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned
     w->parallel = parallel ? parallel : WARM_PARALLEL;
     if (part)
         w->part = *part;
+    w->gone_before = zc_cache_marked_gone(v->cache, mark);
+    if (w->gone_before < 0) {
+        mark = zc_cache_mark_new(v->cache);
+        w->gone_before = 0;
+    }
+    w->stats.mark = mark;
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -358,6 +380,9 @@ void zc_warm_poll(struct zc_warm *w, int timeout_ms, struct zc_warm_stats *out)
     }
     *out = w->stats;
     pthread_mutex_unlock(&w->lock);
+    int64_t gone = zc_cache_marked_gone(w->v->cache, out->mark);
+    if (gone > w->gone_before)
+        out->gone += (uint64_t)(gone - w->gone_before);
 }
 
 void zc_warm_end(struct zc_warm *w)

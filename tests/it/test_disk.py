@@ -348,9 +348,28 @@ def test_warm_of_more_than_fits(zc, stores, tree):
     """A data set larger than the cache: warm ends, with a word about it, and the cache keeps its size."""
     server = stores.get("minio")
     m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), server=server, size="12MiB")
-    zc.run("warm", m.path, timeout=120)
+    some = ["large/ten", "chunk", "chunk-1", "chunk+1"]  # each fits, all do not
+    r = zc.fails("warm", "-p", "1", *map(m.join, some), words="files left the cache again.*--cache-size", status=1)
+    assert "left the cache again" in r.stdout
+    r = zc.fails("warm", m.path, words="--cache-size", status=1)
     assert m.used() <= 14 * MIB
     all_right(m, tree)
+    zc.ok("free", m.path)
+    r = m.warm("chunk", "many")
+    assert "left" not in r.stdout + r.stderr
+    m.warm("chunk-1")  # what others push out is not this one's
+    m.warm("chunk+1")
+
+
+@pytest.mark.sanitized
+def test_warm_of_a_long_list_that_does_not_fit(zc, tree, work):
+    """A list that goes to the daemon in several requests: the later ones push the first ones' files out."""
+    m = zc.mount(f"file://{tree[0]}", size="7MiB")
+    listing = os.path.join(work, "list")
+    long = m.join("odd/" + "n" * 255)  # 8 MiB of them
+    with open(listing, "w", encoding="utf-8") as f:
+        f.write("\n".join([m.join("chunk"), *[long] * 34000, m.join("chunk-1"), ""]))
+    zc.fails("warm", "-p", "1", "-f", listing, words=": 1 files left the cache again", status=1)
 
 
 @pytest.mark.sanitized

@@ -117,7 +117,7 @@ static struct zc_warm *warm_part(struct node *n)
     static const char *const all[] = {""};
     struct zc_warm_part part = {.mine = mine, .user = n, .piece = ZC_CLUSTER_GROUP};
     struct zc_warm *w;
-    assert_int_equal(zc_warm_start(n->v, all, 1, 8, &part, &w), 0);
+    assert_int_equal(zc_warm_start(n->v, all, 1, 8, &part, 0, &w), 0);
     return w;
 }
 

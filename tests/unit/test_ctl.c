@@ -146,6 +146,7 @@ static void refusals_have_words(void **state)
         {"/v1/free", "{\"paths\":[\"a/../b\"]}", "component"},
         {"/v1/free", "{\"paths\":[\"a\"],\"color\":1}", "'color'"},
         {"/v1/warm", "{\"paths\":[\"a\"],\"parallel\":-1}", "from 0 to 1024"},
+        {"/v1/warm", "{\"paths\":[\"a\"],\"mark\":65536}", "from 0 to 65535"},
         {"/v1/warm", "{\"paths\":[\"a\"],\"cluster\":1}", "true or false"},
         {"/v1/cluster", "{\"paths\":[\"nothere\"]}", "no such path"},
         {"/v1/cluster", "{}", "names no paths"},

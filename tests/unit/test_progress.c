@@ -64,6 +64,12 @@ static void the_summary(void **state)
     assert_string_equal(
         b.p,
         "warmed 2 files, 2.0 MiB: fetched 1.0 MiB, there before 1.0 MiB, in 1.0 s (1.0 MiB/s)");
+    zc_buf_free(&b);
+    b = (struct zc_buf){0};
+    p.failed = 1;
+    p.gone = 1200;
+    zc_progress_summary(&p, ZC_NS_PER_S, false, &b);
+    assert_non_null(strstr(b.p, "; 1 failed; 1,200 left the cache again"));
 }
 
 int main(void)
