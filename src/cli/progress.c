@@ -64,11 +64,12 @@ void zc_progress_line(const struct zc_progress *p, const struct zc_rate *r, stru
 {
     char a[32], b[32], c[24], d[24], e[24], t[24];
     uint64_t rate = zc_rate_now(r);
-    zc_buf_addf(
-        out, "%s of %s%s files, %s of %s%s, %s/s", zc_format_count(p->files_done, a, sizeof(a)),
-        zc_format_count(p->files_found, b, sizeof(b)), p->listed ? "" : "+",
-        zc_format_size(p->bytes_done, c, sizeof(c)), zc_format_size(p->bytes_found, d, sizeof(d)),
-        p->listed ? "" : "+", zc_format_size(rate, e, sizeof(e)));
+    const char *least = p->listed ? "" : "at least ";
+    zc_buf_addf(out, "%s of %s%s files, %s of %s%s, %s/s",
+                zc_format_count(p->files_done, a, sizeof(a)), least,
+                zc_format_count(p->files_found, b, sizeof(b)),
+                zc_format_size(p->bytes_done, c, sizeof(c)), least,
+                zc_format_size(p->bytes_found, d, sizeof(d)), zc_format_size(rate, e, sizeof(e)));
     if (p->listed && rate)
         zc_buf_addf(out, ", %s left", zc_format_time(progress_left(p, rate), t, sizeof(t)));
     else if (!p->listed)
@@ -86,11 +87,11 @@ void zc_progress_bar(const struct zc_progress *p, const struct zc_rate *r, unsig
         return;
     unsigned room = columns > text.len + 4 ? columns - (unsigned)text.len - 4 : 0;
     unsigned width = ZC_MIN(room, (unsigned)BAR_MAX);
-    if (width >= 5) {
+    /* Until all is listed nobody knows which share of it is done. */
+    if (width >= 5 && p->listed) {
         unsigned fill = p->bytes_found
                             ? (unsigned)((double)p->bytes_done / (double)p->bytes_found * width)
-                        : p->listed ? width
-                                    : 0;
+                            : width;
         zc_buf_addc(out, '[');
         for (unsigned i = 0; i < width; i++)
             zc_buf_addc(out, i < fill ? '#' : '.');

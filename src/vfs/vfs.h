@@ -136,7 +136,7 @@ char *zc_vfs_path(struct zc_vfs *v, uint64_t node);
 
 struct zc_warm;
 struct zc_warm_stats {
-    uint64_t files_found, bytes_found; /* so far; final once `listed` */
+    uint64_t files_found, bytes_found; /* so far; final once `listed`, which of many files is late */
     uint64_t files_done, bytes_done;   /* in the cache, whether fetched now or before */
     uint64_t files_hit, bytes_hit;     /* of these: were there before */
     uint64_t failed;

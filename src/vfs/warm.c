@@ -4,6 +4,10 @@
  * much there is; the other keeps `parallel` files in flight. A file is asked for in windows, so
  * that a huge one does not take all requests at once. What is in the cache already costs one look
  * into a table.
+ *
+ * What was found and is not begun yet holds its directory in memory. So the walker does not go
+ * further ahead than WARM_AHEAD files for each that may be in flight, and with more than these the
+ * totals are known late.
  */
 #include "vfs/internal.h"
 
@@ -13,6 +17,7 @@
 
 #define WARM_WINDOW (64 * ZC_MIB)
 #define WARM_PARALLEL 64u
+#define WARM_AHEAD 1024u
 
 struct warm_item {
     struct vfs_dir *d; /* pinned */
@@ -29,8 +34,9 @@ struct zc_warm {
 
     pthread_mutex_t lock;
     pthread_cond_t cond;     /* anything changed */
-    struct warm_item *items; /* a queue: [head, tail) */
-    size_t head, tail, cap;
+    pthread_cond_t room;     /* for the walker: the queue is half empty, or the job is cancelled */
+    struct warm_item *items; /* a ring of `cap`: `queued` from `head` on */
+    size_t head, queued, cap;
     unsigned in_flight;
     bool cancelled;
     int64_t gone_before; /* of its mark */
@@ -233,27 +239,15 @@ static int warm_found(void *user, struct vfs_dir *d, uint32_t index, uint64_t si
             return 0;
     }
     pthread_mutex_lock(&w->lock);
-    if (w->cancelled) {
-        r = -ECANCELED;
-    } else if (w->tail == w->cap) {
-        if (w->head) {
-            memmove(w->items, w->items + w->head, (w->tail - w->head) * sizeof(*w->items));
-            w->tail -= w->head;
-            w->head = 0;
-        } else {
-            size_t cap = w->cap ? w->cap * 2 : 1024;
-            struct warm_item *p = realloc(w->items, cap * sizeof(*p));
-            if (p) {
-                w->items = p;
-                w->cap = cap;
-            } else {
-                r = -ENOMEM;
-            }
-        }
+    if (w->queued == w->cap) {
+        while (w->queued > w->cap / 2 && !w->cancelled)
+            pthread_cond_wait(&w->room, &w->lock);
     }
+    if (w->cancelled)
+        r = -ECANCELED;
     if (r == 0) {
         vfs_dir_pin(d);
-        w->items[w->tail++] = (struct warm_item){.d = d, .index = index};
+        w->items[(w->head + w->queued++) % w->cap] = (struct warm_item){.d = d, .index = index};
         w->stats.files_found += file;
         w->stats.bytes_found += size;
         pthread_cond_broadcast(&w->cond);
@@ -281,13 +275,23 @@ static void *warm_walker(void *arg)
     return NULL;
 }
 
+/* The next of the queue; under the lock. */
+static struct warm_item warm_take(struct zc_warm *w)
+{
+    struct warm_item it = w->items[w->head];
+    w->head = (w->head + 1) % w->cap;
+    if (--w->queued == w->cap / 2)
+        pthread_cond_signal(&w->room);
+    return it;
+}
+
 static void *warm_driver(void *arg)
 {
     struct zc_warm *w = arg;
     pthread_mutex_lock(&w->lock);
     for (;;) {
-        if (w->head < w->tail && (w->in_flight < w->parallel || w->cancelled)) {
-            struct warm_item it = w->items[w->head++];
+        if (w->queued && (w->in_flight < w->parallel || w->cancelled)) {
+            struct warm_item it = warm_take(w);
             bool cancelled = w->cancelled;
             pthread_mutex_unlock(&w->lock);
             if (cancelled)
@@ -297,7 +301,7 @@ static void *warm_driver(void *arg)
             pthread_mutex_lock(&w->lock);
             continue;
         }
-        if (w->head == w->tail && w->stats.listed && w->in_flight == 0)
+        if (w->queued == 0 && w->stats.listed && w->in_flight == 0)
             break;
         pthread_cond_wait(&w->cond, &w->lock);
     }
@@ -315,6 +319,7 @@ static void warm_free(struct zc_warm *w)
     free(w->items);
     pthread_mutex_destroy(&w->lock);
     pthread_cond_destroy(&w->cond);
+    pthread_cond_destroy(&w->room);
     free(w);
 }
 
@@ -340,6 +345,9 @@ int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&w->cond, &attr);
     pthread_condattr_destroy(&attr);
+    pthread_cond_init(&w->room, NULL);
+    w->cap = (size_t)w->parallel * WARM_AHEAD;
+    w->items = malloc(w->cap * sizeof(*w->items));
     w->paths = calloc(n ? n : 1, sizeof(*w->paths));
     for (size_t i = 0; w->paths && i < n; i++) {
         w->paths[i] = strdup(paths[i]);
@@ -347,7 +355,7 @@ int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned
             break;
         w->npaths++;
     }
-    if (!w->paths || w->npaths < n) {
+    if (!w->items || !w->paths || w->npaths < n) {
         warm_free(w);
         return -ENOMEM;
     }
@@ -360,10 +368,11 @@ int zc_warm_start(struct zc_vfs *v, const char *const *paths, size_t n, unsigned
     if (r < 0) {
         pthread_mutex_lock(&w->lock);
         w->cancelled = true;
+        pthread_cond_signal(&w->room);
         pthread_mutex_unlock(&w->lock);
         pthread_join(w->walker, NULL);
-        for (; w->head < w->tail; w->head++)
-            vfs_dir_unpin(v, w->items[w->head].d);
+        while (w->queued)
+            vfs_dir_unpin(v, warm_take(w).d);
         warm_free(w);
         return r;
     }
@@ -390,6 +399,7 @@ void zc_warm_end(struct zc_warm *w)
     pthread_mutex_lock(&w->lock);
     w->cancelled = true;
     pthread_cond_broadcast(&w->cond);
+    pthread_cond_signal(&w->room);
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->walker, NULL);
     pthread_join(w->driver, NULL);

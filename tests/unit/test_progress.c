@@ -48,6 +48,13 @@ static void a_bar_fits_its_terminal(void **state)
         b.p,
         "[###############...............] 10,000 of 20,000 files, 1.0 GiB of 2.0 GiB, 100.0 MiB/s, "
         "0:10 left, 3 failed");
+    zc_buf_free(&b);
+    b = (struct zc_buf){0};
+    p.listed = false; /* then there is no share to draw, and no time to tell */
+    p.failed = 0;
+    zc_progress_bar(&p, &r, 120, &b);
+    assert_string_equal(b.p, "10,000 of at least 20,000 files, 1.0 GiB of at least 2.0 GiB, "
+                             "100.0 MiB/s, still listing");
 }
 
 static void the_summary(void **state)
