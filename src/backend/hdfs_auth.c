@@ -13,6 +13,7 @@
  */
 #include "backend/hdfs_priv.h"
 #include "backend/hdfs_token.h"
+#include "backend/wrap.h"
 
 #include "base/log.h"
 
@@ -112,6 +113,15 @@ static int auth_http_run(struct auth_http *x)
     return r < 0 ? r : x->err;
 }
 
+/* What a request that waits for a token is told: what may pass keeps its code, so that it is tried
+   again. All else is a matter of access, whatever the server calls it: that it has no such address
+   must not become a file that is not there. */
+static int auth_code(int err)
+{
+    bool ours = err == -ECANCELED || err == -ENOMEM || err == -EPROTO || err == -ESHUTDOWN;
+    return ours || zc_retry_useful(err) ? err : -EACCES;
+}
+
 /* One request with a Kerberos login; the body of a success. */
 static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const char *query,
                     struct zc_buf *body, struct zc_error *err)
@@ -172,7 +182,7 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
 static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *query,
                         struct zc_buf *body, struct zc_error *err)
 {
-    int r = -EACCES;
+    int worst = -EAGAIN;
     size_t n, first;
     struct zc_error one, said = {0};
     pthread_mutex_lock(&a->lock);
@@ -180,10 +190,16 @@ static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *que
     n = dead ? 0 : a->h->target.n;
     first = dead ? 0 : atomic_load(&a->h->active);
     pthread_mutex_unlock(&a->lock);
+    if (dead)
+        return -ECANCELED;
     for (size_t i = 0; i < n; i++) {
-        r = auth_ask(a, (first + i) % n, method, query, body, &one);
+        int r = auth_code(auth_ask(a, (first + i) % n, method, query, body, &one));
         if (r == 0 || r == -ECANCELED)
             return r;
+        /* As with other questions: several that are of no use now change hands, and a cause that
+         * names itself outweighs "try again". */
+        if (n == 1 || !zc_retry_useful(r))
+            worst = r;
         if (!said.text[0])
             said = one;
         else if (strlen(said.text) + strlen(one.text) + 3 < sizeof(said.text))
@@ -191,9 +207,9 @@ static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *que
     }
     if (err) {
         *err = said;
-        err->code = r;
+        err->code = worst;
     }
-    return dead ? -ECANCELED : r;
+    return worst;
 }
 
 /* ---- tokens ---- */
@@ -314,6 +330,7 @@ static void auth_run(struct hdfs_job *job)
     }
     if (r < 0) {
         a->why = err;
+        a->why.code = r;
         a->failed_ns = zc_now_ns();
     }
     bool quiet = a->dead;
@@ -370,7 +387,7 @@ int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w
         if (zc_buf_adds(url, "&delegation=") < 0 || zc_buf_adds(url, a->token) < 0)
             r = -ENOMEM;
     } else if (a->failed_ns && zc_now_ns() - a->failed_ns < AUTH_AGAIN_NS) {
-        r = -EACCES;
+        r = a->why.code;
     } else {
         r = auth_start(a);
         if (r == 0) {

@@ -104,8 +104,10 @@ void hdfs_fault_of(int status, const char *body, size_t n, struct hdfs_fault *ou
     } else {
         fault_by_message(status, message, out);
     }
-    /* A standby cannot check a token, and says that it is wrong. */
-    if (out->auth && strstr(message, "StandbyException")) {
+    /* A standby, or one that starts, cannot check a token, and says that it is wrong. */
+    if (out->auth &&
+        (strstr(message, "StandbyException") || strstr(message, "RetriableException") ||
+         strstr(message, "SafeModeException"))) {
         out->err = -EAGAIN;
         out->other_node = true;
         out->auth = false;

@@ -204,6 +204,12 @@ static void exceptions_decide(void **state)
         {403, "SecurityException", "Failed to obtain user group information: ...InvalidToken",
          -EACCES, false, true},
         {403, "SecurityException", "Failed ...: StandbyException", -EAGAIN, true, false},
+        {403, "SecurityException",
+         "Failed to obtain user group information: org.apache.hadoop.ipc.RetriableException: "
+         "Namenode is in startup mode",
+         -EAGAIN, true, false},
+        {403, "SecurityException", "Failed ...: SafeModeException: Cannot issue", -EAGAIN, true,
+         false},
         {403, "ParentNotDirectoryException", "/a/f (is not a directory)", -ENOTDIR, false, false},
         {403, "IOException", "No active and not excluded nodes left", -EAGAIN, false, false},
         {403, "IOException", "Offset=9 out of the range [0, 5); OPEN, path=/x", -ERANGE, false,
