@@ -24,10 +24,6 @@
 static void op_waited(struct hdfs_wait *w, int err)
 {
     struct hdfs_op *op = zc_container_of(w, struct hdfs_op, wait);
-    struct hdfs *h = op->h;
-    pthread_mutex_lock(&h->lock);
-    op->waiting = false;
-    pthread_mutex_unlock(&h->lock);
     op->resume(op, hdfs_op_cancelled(op) ? -ECANCELED : err);
 }
 
@@ -89,24 +85,24 @@ void hdfs_op_cancel(struct hdfs *h, struct zc_req *base)
     struct hdfs_op *op = base->priv[0];
     if (op && op->http)
         zc_net_cancel(h->net, op->http);
-    bool waiting = op && op->waiting;
-    if (waiting)
-        op->waiting = false;
+    /* Asked under the lock: an op that does not wait may end on another thread as soon as the lock
+     * is free. One that was taken out of the queue is nobody's but ours. */
+    bool taken = op && hdfs_auth_forget(h->auth, &op->wait);
     pthread_mutex_unlock(&h->lock);
-    /* Its end may not come from here: the caller may hold locks. When its turn came meanwhile,
-       op_waited() is on its way. */
-    if (waiting && hdfs_auth_forget(h->auth, &op->wait) &&
-        zc_net_timer(h->net, op->lane, 0, op_cancelled_waiting, op) < 0)
+    /* Its end may not come from here: the caller may hold locks. */
+    if (taken && zc_net_timer(h->net, op->lane, 0, op_cancelled_waiting, op) < 0)
         op->resume(op, -ECANCELED);
 }
 
+/* A cancel sets its flag before it takes the lock: what is looked at and entered under the lock is
+ * either seen by it, or sees it. */
 int hdfs_op_start(struct hdfs_op *op, struct zc_http *http)
 {
     struct hdfs *h = op->h;
-    int r = hdfs_op_cancelled(op) ? -ECANCELED : 0;
     http->loop = op->lane;
     http->tls = &h->tls;
     pthread_mutex_lock(&h->lock);
+    int r = hdfs_op_cancelled(op) ? -ECANCELED : 0;
     if (r == 0) {
         op->http = http;
         r = zc_net_start(h->net, http);
@@ -127,18 +123,11 @@ void hdfs_op_ended(struct hdfs_op *op)
 int hdfs_op_auth(struct hdfs_op *op, struct zc_buf *url, uint64_t *gen)
 {
     struct hdfs *h = op->h;
-    if (hdfs_op_cancelled(op))
-        return -ECANCELED;
     pthread_mutex_lock(&h->lock);
-    op->waiting = true;
+    int r = hdfs_op_cancelled(op) ? -ECANCELED : hdfs_auth_query(h->auth, url, &op->wait, gen);
     pthread_mutex_unlock(&h->lock);
-    int r = hdfs_auth_query(h->auth, url, &op->wait, gen);
-    if (r == 0)
-        return 0; /* op may be gone already */
-    pthread_mutex_lock(&h->lock);
-    op->waiting = false;
-    pthread_mutex_unlock(&h->lock);
-    if (r == -EACCES)
+    /* With 0, op may be gone already. */
+    if (r < 0 && r != -ECANCELED && r != -ENOMEM)
         hdfs_auth_why(h->auth, &op->base->err);
     return r;
 }

@@ -5,8 +5,8 @@
  * blocks are), hdfs_auth.c (who we are), hdfs_gss.c (Kerberos), hdfs_ids.c (owners), hdfs_worker.c
  * (a thread for calls that block).
  *
- * Locks, none of which is held over another or over a call: hdfs.lock (what an op has in flight),
- * hdfs_auth.lock, hdfs_nodes.lock, hdfs_ids.lock, hdfs_worker.lock.
+ * Locks, none of which is held over a call that blocks: hdfs.lock (what an op has in flight), then
+ * hdfs_auth.lock, then hdfs_worker.lock; each alone: hdfs_nodes.lock, hdfs_ids.lock.
  */
 #ifndef ZC_BACKEND_HDFS_PRIV_H
 #define ZC_BACKEND_HDFS_PRIV_H
@@ -151,7 +151,7 @@ struct hdfs {
     char
         *rpc; /* namenoderpcaddress, as redirects carry it, percent-encoded; NULL until the first */
 
-    pthread_mutex_t lock; /* priv[0] of requests, hdfs_op.http and .waiting */
+    pthread_mutex_t lock; /* priv[0] of requests, hdfs_op.http, entering a wait for credentials */
 };
 
 struct hdfs_op;
@@ -190,7 +190,6 @@ struct hdfs_op {
     unsigned lane;
     int64_t deadline_ns;
     struct zc_http *http; /* in flight; under h->lock */
-    bool waiting;         /* for credentials; under h->lock */
     struct hdfs_wait wait;
     struct hdfs_call call;
 };
