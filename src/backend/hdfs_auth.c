@@ -8,8 +8,9 @@
  * a server does not take it any more. A source that was not told of Kerberos learns of it by the
  * first 401.
  *
- * Logins block on the KDC and run on the worker. The struct is shared with that job, since the KDC
- * may keep it longer than the source lives.
+ * Logins block on the KDC and run on a worker of their own, so that listings go on with a token
+ * that is still good. The struct is shared with that job, since the KDC may keep it longer than the
+ * source lives.
  */
 #include "backend/hdfs_priv.h"
 #include "backend/hdfs_token.h"
@@ -31,7 +32,8 @@
 #define AUTH_LATER_NS (10 * ZC_NS_PER_S) /* after a renewal that failed */
 
 struct hdfs_auth {
-    struct hdfs *h;   /* not to be touched once dead */
+    struct hdfs *h; /* not to be touched once dead */
+    struct hdfs_worker *worker;
     char *user_query; /* "&user.name=..." */
     char *keytab, *principal, *cache, *token_file;
 
@@ -57,6 +59,8 @@ static void auth_unref(struct hdfs_auth *a)
     pthread_mutex_unlock(&a->lock);
     if (!last)
         return;
+    if (a->keytab && a->cache)
+        hdfs_gss_forget(a->cache);
     free(a->user_query);
     free(a->keytab);
     free(a->principal);
@@ -362,7 +366,7 @@ static int auth_start(struct hdfs_auth *a)
     a->job.run = auth_run;
     a->refs++;
     a->busy = true;
-    int r = hdfs_worker_post(a->h->worker, &a->job);
+    int r = hdfs_worker_post(a->worker, &a->job);
     if (r < 0) {
         a->refs--;
         a->busy = false;
@@ -466,6 +470,7 @@ int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_
         token_file = getenv("HADOOP_TOKEN_FILE_LOCATION");
     a->h = h;
     a->refs = 1;
+    a->worker = hdfs_worker_new();
     a->kerberos = cfg->keytab || cfg->principal || (h->target.kerberos && !cfg->user);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->cond, NULL);
@@ -474,11 +479,13 @@ int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_
     a->keytab = cfg->keytab ? strdup(cfg->keytab) : NULL;
     a->principal = cfg->principal ? strdup(cfg->principal) : NULL;
     a->token_file = token_file && *token_file ? strdup(token_file) : NULL;
-    if (asprintf(&a->cache, "MEMORY:zcache-%p", (void *)a) < 0)
+    /* Never the name of a source that was before: its tickets would be another's. */
+    static atomic_uint caches;
+    if (asprintf(&a->cache, "MEMORY:zcache-%u", atomic_fetch_add(&caches, 1)) < 0)
         a->cache = NULL;
-    if (!a->user_query || !a->cache || (cfg->keytab && !a->keytab) ||
+    if (!a->worker || !a->user_query || !a->cache || (cfg->keytab && !a->keytab) ||
         (cfg->principal && !a->principal) || (token_file && *token_file && !a->token_file)) {
-        auth_unref(a);
+        hdfs_auth_free(a);
         return zc_error_set(err, -ENOMEM, "out of memory");
     }
     *out = a;
@@ -496,5 +503,6 @@ void hdfs_auth_free(struct hdfs_auth *a)
         pthread_cond_wait(&a->cond, &a->lock);
     }
     pthread_mutex_unlock(&a->lock);
+    hdfs_worker_free(a->worker);
     auth_unref(a);
 }

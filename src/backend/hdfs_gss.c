@@ -10,6 +10,7 @@
 #include <gssapi/gssapi.h>
 #include <gssapi/gssapi_ext.h>
 #include <gssapi/gssapi_krb5.h>
+#include <krb5.h>
 #include <string.h>
 
 #define GSS_HEADER "Authorization: Negotiate "
@@ -36,19 +37,45 @@ static void gss_words(OM_uint32 major, OM_uint32 minor, gss_OID mech, char *out,
     }
 }
 
+/* Its name, "FILE:/tmp/krb5cc_0": what KRB5CCNAME or the configuration says. */
+static char *gss_default_cache(void)
+{
+    krb5_context c;
+    if (krb5_init_context(&c) != 0)
+        return NULL;
+    const char *name = krb5_cc_default_name(c);
+    char *copy = name ? strdup(name) : NULL;
+    krb5_free_context(c);
+    return copy;
+}
+
+void hdfs_gss_forget(const char *cache)
+{
+    krb5_context c;
+    krb5_ccache cc;
+    if (krb5_init_context(&c) != 0)
+        return;
+    if (krb5_cc_resolve(c, cache, &cc) == 0)
+        krb5_cc_destroy(c, cc);
+    krb5_free_context(c);
+}
+
 static int gss_fail(struct zc_error *err, const struct hdfs_login *l, const char *host,
                     OM_uint32 major, OM_uint32 minor)
 {
     char why[400], who[400];
     gss_words(major, minor, (gss_OID)gss_mech_krb5, why, sizeof(why));
-    if (l->keytab)
-        snprintf(who, sizeof(who), "keytab %.200s%s%.150s", l->keytab,
-                 l->principal ? ", principal " : "", l->principal ? l->principal : "");
-    else
-        snprintf(who, sizeof(who), "ticket cache%s%.150s", l->principal ? ", principal " : "",
-                 l->principal ? l->principal : "");
-    return zc_error_set(err, -EACCES, "Kerberos login for HTTP/%.100s failed (%s): %s", host, who,
-                        why);
+    const char *of = l->principal ? ", principal " : "", *principal = l->principal;
+    if (l->keytab) {
+        snprintf(who, sizeof(who), "keytab %.200s%s%.150s", l->keytab, of,
+                 principal ? principal : "");
+    } else {
+        zc_autofree char *cache = gss_default_cache();
+        snprintf(who, sizeof(who), "ticket cache %.200s%s%.150s", cache ? cache : "(none)", of,
+                 principal ? principal : "");
+    }
+    return zc_error_set(err, minor == (OM_uint32)KRB5_KDC_UNREACH ? -EAGAIN : -EACCES,
+                        "Kerberos login for HTTP/%.100s failed (%s): %s", host, who, why);
 }
 
 static OM_uint32 gss_name(gss_OID type, const char *fmt, const char *arg, gss_name_t *out,

@@ -61,10 +61,12 @@ struct hdfs_login {
     const char *keytab, *principal; /* or NULL */
     const char *cache;              /* name of a ticket cache in memory, used with a keytab */
 };
-/* The value of an Authorization header for HTTP@host. Blocks on the KDC. -EACCES with words. Caller
- * frees. */
+/* The value of an Authorization header for HTTP@host. Blocks on the KDC. With words: -EACCES;
+ * -EAGAIN when no KDC answers. Caller frees. */
 int hdfs_gss_negotiate(const struct hdfs_login *l, const char *host, char **header,
                        struct zc_error *err);
+/* Destroys a ticket cache in memory and what is in it. */
+void hdfs_gss_forget(const char *cache);
 
 /* ---- who we are ---- */
 
@@ -138,12 +140,12 @@ struct hdfs {
     struct zc_net_tls tls;
     char *ca_bundle;
     struct hdfs_target target;
-    char *root;           /* "" or "/a/b", as it is */
-    atomic_uint active;   /* the NameNode that answered last */
-    atomic_uint turn;     /* spreads reads over replicas */
-    atomic_bool gateway;  /* HttpFS: OPEN answers with the data */
-    atomic_bool no_batch; /* LISTSTATUS_BATCH is not to be had */
-    struct hdfs_worker *worker;
+    char *root;                 /* "" or "/a/b", as it is */
+    atomic_uint active;         /* the NameNode that answered last */
+    atomic_uint turn;           /* spreads reads over replicas */
+    atomic_bool gateway;        /* HttpFS: OPEN answers with the data */
+    atomic_bool no_batch;       /* LISTSTATUS_BATCH is not to be had */
+    struct hdfs_worker *worker; /* listings and owners; hdfs_auth has its own */
     struct hdfs_ids *ids;
     struct hdfs_auth *auth;
     struct hdfs_nodes *nodes;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread for library calls that may block for long: name services (LDAP) and Kerberos. It is
- * started by the first job, since a process may probe first and fork afterwards. It shares
- * ownership of its queue with the source, so that a call that hangs while the source goes away
- * hangs alone.
+ * One thread for library calls that may block for long: name services (LDAP), or Kerberos; a source
+ * has one of each. It is started by the first job, since a process may probe first and fork
+ * afterwards. It shares ownership of its queue with the source, so that a call that hangs while the
+ * source goes away hangs alone.
  */
 #include "backend/hdfs_priv.h"
 
