@@ -5,8 +5,8 @@
  * A NameNode makes a token, and writes it to its log, for each request that comes with a Kerberos
  * login, and DataNodes take nothing but tokens. So one token is obtained, by one login, and goes
  * with every request; it is renewed while it is in use, and replaced when renewing does not help or
- * a server does not take it any more. A source that was not told of Kerberos learns of it by the
- * first 401.
+ * a server does not take it any more. A source that was told neither of Kerberos nor of a
+ * name learns of it by a 401 that offers a login.
  *
  * Logins block on the KDC and run on a worker of their own, so that listings go on with a token
  * that is still good. The struct is shared with that job, since the KDC may keep it longer than the
@@ -25,6 +25,7 @@
 #include <string.h>
 
 #define AUTH_HTTP_NS (15 * ZC_NS_PER_S)
+#define AUTH_END_NS (2 * ZC_NS_PER_S)   /* for giving back a token */
 #define AUTH_AGAIN_NS (1 * ZC_NS_PER_S) /* a login that failed is not tried again for so long */
 #define AUTH_RENEW_NS                                                                              \
     (3600 * ZC_NS_PER_S)                 /* when the server does not say how long a token lives    \
@@ -41,6 +42,8 @@ struct hdfs_auth {
     pthread_cond_t cond;
     unsigned refs;
     bool kerberos, busy, dead;
+    bool named;   /* told who to be by name, and so not by Kerberos */
+    bool learned; /* kerberos is the word of a server */
     char *token;
     uint64_t gen;        /* of the token; the first is 1 */
     int64_t renew_at_ns; /* the token is renewed from here on */
@@ -97,12 +100,12 @@ static void auth_http_done(struct zc_http *http, int err)
     pthread_mutex_unlock(&x->a->lock);
 }
 
-/* -ECANCELED once the source goes away. */
-static int auth_http_run(struct auth_http *x)
+/* -ECANCELED once the source goes away, unless this belongs to its end. */
+static int auth_http_run(struct auth_http *x, bool end)
 {
     struct hdfs_auth *a = x->a;
     pthread_mutex_lock(&a->lock);
-    if (a->dead) {
+    if (a->dead && !end) {
         pthread_mutex_unlock(&a->lock);
         return -ECANCELED;
     }
@@ -163,7 +166,7 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
                 .done = auth_http_done,
             },
     };
-    r = auth_http_run(&x);
+    r = auth_http_run(&x, false);
     if (r < 0) {
         zc_error_set(err, r, "%s: %s", name, x.http.why[0] ? x.http.why : strerror(-r));
     } else if (x.http.status != 200) {
@@ -336,6 +339,9 @@ static void auth_run(struct hdfs_job *job)
         a->why = err;
         a->why.code = r;
         a->failed_ns = zc_now_ns();
+        /* Who cannot log in is asked for it again, if it must be. */
+        if (r == -EACCES && a->learned && !a->token)
+            a->kerberos = a->learned = false;
     }
     bool quiet = a->dead;
     a->busy = false;
@@ -403,12 +409,13 @@ int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w
     return r;
 }
 
-void hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen)
+bool hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen, bool negotiate)
 {
     pthread_mutex_lock(&a->lock);
-    if (gen == 0) {
-        a->kerberos = true;
-    } else if (gen == a->gen && a->token) {
+    bool again = gen != 0 || a->kerberos;
+    if (!again && negotiate && !a->named) {
+        a->kerberos = a->learned = again = true;
+    } else if (gen && gen == a->gen && a->token) {
         zc_info("%s: a delegation token is not taken any more; another one is obtained",
                 a->h->be.url);
         explicit_bzero(a->token, strlen(a->token));
@@ -416,6 +423,7 @@ void hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen)
         a->token = NULL;
     }
     pthread_mutex_unlock(&a->lock);
+    return again;
 }
 
 bool hdfs_auth_forget(struct hdfs_auth *a, struct hdfs_wait *w)
@@ -439,6 +447,43 @@ void hdfs_auth_why(struct hdfs_auth *a, struct zc_error *out)
 }
 
 /* ---- life ---- */
+
+/* A token would live on for a day and more. Whoever has it may cancel it: that takes no login, and
+   so no KDC. */
+static void auth_give_back(struct hdfs_auth *a, const char *token)
+{
+    const struct hdfs_target *t = &a->h->target;
+    size_t first = atomic_load(&a->h->active);
+    int64_t deadline_ns = zc_now_ns() + AUTH_END_NS;
+    for (size_t i = 0; i < t->n; i++) {
+        const struct hdfs_addr *nn = &t->nn[(first + i) % t->n];
+        zc_autobuf struct zc_buf url = {0};
+        zc_buf_addf(&url, "%s/webhdfs/v1/?op=CANCELDELEGATIONTOKEN&token=%s&delegation=", nn->url,
+                    token);
+        if (zc_buf_adds(&url, token) < 0)
+            return;
+        struct auth_http x = {
+            .a = a,
+            .body = {.max = HDFS_SMALL_MAX},
+            .http =
+                {
+                    .method = "PUT",
+                    .url = url.p,
+                    .tls = &a->h->tls,
+                    .deadline_ns = deadline_ns,
+                    .data = auth_http_data,
+                    .done = auth_http_done,
+                },
+        };
+        int r = auth_http_run(&x, true);
+        zc_buf_free(&x.body);
+        explicit_bzero(url.p, url.len);
+        if (r == 0 && x.http.status == 200)
+            return;
+        zc_debug("%s: the delegation token is left to its end: %s", nn->name,
+                 r < 0 ? strerror(-r) : "the NameNode does not cancel it");
+    }
+}
 
 static char *auth_user(const struct zc_hdfs_config *cfg)
 {
@@ -471,6 +516,7 @@ int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_
     a->h = h;
     a->refs = 1;
     a->worker = hdfs_worker_new();
+    a->named = cfg->user != NULL;
     a->kerberos = cfg->keytab || cfg->principal || (h->target.kerberos && !cfg->user);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->cond, NULL);
@@ -504,5 +550,14 @@ void hdfs_auth_free(struct hdfs_auth *a)
     }
     pthread_mutex_unlock(&a->lock);
     hdfs_worker_free(a->worker);
+    pthread_mutex_lock(&a->lock);
+    char *token = zc_steal_ptr(&a->token);
+    pthread_mutex_unlock(&a->lock);
+    if (token) {
+        if (!a->token_file)
+            auth_give_back(a, token);
+        explicit_bzero(token, strlen(token));
+        free(token);
+    }
     auth_unref(a);
 }

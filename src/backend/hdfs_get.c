@@ -343,8 +343,8 @@ static void get_refused(struct get *g)
 {
     struct hdfs_fault f;
     hdfs_fault_of(g->http.status, g->error.p, g->error.len, &f);
-    if (f.auth && g->auth_tries++ < GET_AUTH_TRIES) {
-        hdfs_auth_refused(g->op.h->auth, g->gen);
+    if (f.auth && g->auth_tries++ < GET_AUTH_TRIES &&
+        hdfs_auth_refused(g->op.h->auth, g->gen, false)) {
         get_from(g);
     } else if (f.err == -ENOENT) {
         get_finish(g, -ESTALE);

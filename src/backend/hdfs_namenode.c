@@ -179,20 +179,30 @@ static void call_next(struct hdfs_op *op)
     call_finish(op, hdfs_op_fail(op, err, c->said.p));
 }
 
+/* The value of a header line, if it is the one of that name (with its colon). */
+static const char *call_value(const char *line, size_t *n, const char *name)
+{
+    size_t len = strlen(name);
+    if (*n < len || strncasecmp(line, name, len) != 0)
+        return NULL;
+    while (len < *n && (line[len] == ' ' || line[len] == '\t'))
+        len++;
+    *n -= len;
+    return line + len;
+}
+
 static void call_header(struct zc_http *http, const char *line, size_t n)
 {
+    static const char negotiate[] = "negotiate";
     struct hdfs_call *c = http->user;
-    static const char name[] = "location:";
-    if (http->status != 307 || n < sizeof(name) || strncasecmp(line, name, sizeof(name) - 1) != 0)
-        return;
-    line += sizeof(name) - 1;
-    n -= sizeof(name) - 1;
-    while (n && (*line == ' ' || *line == '\t')) {
-        line++;
-        n--;
+    const char *value;
+    if (http->status == 307 && (value = call_value(line, &n, "location:"))) {
+        free(c->location);
+        c->location = n && n < 65536 ? strndup(value, n) : NULL;
+    } else if (http->status == 401 && (value = call_value(line, &n, "www-authenticate:"))) {
+        c->negotiate |=
+            n >= sizeof(negotiate) - 1 && strncasecmp(value, negotiate, sizeof(negotiate) - 1) == 0;
     }
-    free(c->location);
-    c->location = n < 65536 ? strndup(line, n) : NULL;
 }
 
 static int call_data(struct zc_http *http, const void *p, size_t n)
@@ -208,8 +218,8 @@ static void call_answer(struct hdfs_op *op)
     struct hdfs_call *c = &op->call;
     struct hdfs_fault *f = &c->fault;
     hdfs_fault_of(c->status, c->body.p, c->body.len, f);
-    if (f->auth && c->auth_tries++ < CALL_AUTH_TRIES) {
-        hdfs_auth_refused(op->h->auth, c->gen);
+    if (f->auth && c->auth_tries++ < CALL_AUTH_TRIES &&
+        hdfs_auth_refused(op->h->auth, c->gen, c->negotiate)) {
         call_try(op);
     } else if (f->other_node) {
         call_note(op, f->err, f->text);
@@ -255,6 +265,7 @@ static void call_try(struct hdfs_op *op)
     struct hdfs_call *c = &op->call;
     zc_buf_reset(&c->url);
     zc_buf_reset(&c->body);
+    c->negotiate = false;
     free(zc_steal_ptr(&c->location));
     zc_buf_adds(&c->url, h->target.nn[c->nn].url);
     zc_buf_adds(&c->url, "/webhdfs/v1");

@@ -82,12 +82,14 @@ struct hdfs_wait {
 
 int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_auth **out,
                   struct zc_error *err);
+/* Some seconds at most, when a KDC or NameNode hangs. */
 void hdfs_auth_free(struct hdfs_auth *a);
 /* Adds "&user.name=..." or "&delegation=..." to an URL: 1, and *gen names the token. 0: one has to
    be obtained first; w->done() comes. -errno. */
 int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w, uint64_t *gen);
-/* The server did not take what hdfs_auth_query gave as `gen`: it will not be given again. */
-void hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen);
+/* The server did not take what hdfs_auth_query gave as `gen`: a token will not be given again.
+   negotiate: it offers a login by Kerberos. false: there is nothing else to give. */
+bool hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen, bool negotiate);
 /* Takes a waiter out: true when its done() will not come. */
 bool hdfs_auth_forget(struct hdfs_auth *a, struct hdfs_wait *w);
 /* Words of the last login that failed. */
@@ -177,6 +179,7 @@ struct hdfs_call {
     struct zc_http http;
     struct zc_buf url;
     unsigned nn, tried, auth_tries;
+    bool negotiate; /* the last answer offered a login by Kerberos */
     uint64_t gen;
     int worst;          /* what to say when all have failed */
     struct zc_buf said; /* what each of them said */
