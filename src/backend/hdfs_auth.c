@@ -200,9 +200,10 @@ static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *que
     if (dead)
         return -ECANCELED;
     for (size_t i = 0; i < n; i++) {
-        int r = auth_code(auth_ask(a, (first + i) % n, method, query, body, &one));
+        int r = auth_ask(a, (first + i) % n, method, query, body, &one);
         if (r == 0 || r == -ECANCELED)
             return r;
+        r = auth_code(r);
         /* As with other questions: several that are of no use now change hands, and a cause that
          * names itself outweighs "try again". */
         if (n == 1 || !zc_retry_useful(r))
