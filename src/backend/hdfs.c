@@ -2,10 +2,12 @@
 /*
  * The op table of the HDFS source: listings and attributes. Reads are in hdfs_get.c.
  *
- * A directory comes in pages of LISTSTATUS_BATCH. A page's token is the name of its last entry, and
- * the page after it must begin behind that name: Hadoop 3.5.0 knows the parameter in lower case
- * only and gives the first page for ever otherwise. A server that has no pages, or begins at the
- * wrong place, is asked for the whole directory at once (LISTSTATUS), from which the rest is taken.
+ * A directory comes in pages of LISTSTATUS_BATCH, the next of which is asked for by the name of the
+ * last entry. A page must be in the NameNode's order and begin behind that name: Hadoop 3.5.0 knows
+ * the parameter in lower case only and gives the first page for ever otherwise. A server that has
+ * no pages, or other ones, is asked for the whole directory at once (LISTSTATUS), from its
+ * beginning, since in what order it gave the pages before is anybody's guess; names may well come
+ * twice.
  */
 #include "backend/hdfs_priv.h"
 
@@ -18,6 +20,7 @@
 
 #define HDFS_PART ((uint64_t)64 << 20) /* every read is a connection of its own: long ones pay */
 #define HDFS_PARTS 16
+#define HDFS_PROBE_NS (30 * ZC_NS_PER_S)
 
 /* ---- paths and versions ---- */
 
@@ -101,10 +104,12 @@ static bool hdfs_path_is_text(const char *path)
 static void hdfs_attr(const struct hdfs_file *f, struct hdfs_id id, const char *version,
                       struct zc_attr *out)
 {
+    const int64_t most = INT64_MAX / ZC_NS_PER_MS; /* the year 2262, and its like before 1970 */
+    int64_t ms = ZC_MIN(ZC_MAX(f->mtime_ms, -most), most);
     *out = (struct zc_attr){
         .kind = f->type == HDFS_DIR ? ZC_KIND_DIR : ZC_KIND_FILE,
         .size = f->type == HDFS_DIR ? 0 : f->length,
-        .mtime_ns = f->mtime_ms * 1000000,
+        .mtime_ns = ms * ZC_NS_PER_MS,
         .mode = f->mode == (uint32_t)-1 ? ZC_ID_UNSET : f->mode,
         .uid = id.uid,
         .gid = id.gid,
@@ -117,6 +122,12 @@ static void hdfs_ended(struct hdfs *h, int err)
     if (err < 0 && err != -ENOENT && err != -ECANCELED)
         atomic_fetch_add(&h->stats.errors, 1);
     atomic_fetch_sub(&h->stats.in_flight, 1);
+}
+
+/* Whether it is the credentials that a server does not take. */
+static void hdfs_note_refusal(struct hdfs_op *op, int err)
+{
+    atomic_store_explicit(&op->h->refused, err < 0 && op->call.fault.auth, memory_order_relaxed);
 }
 
 /* ---- stat ---- */
@@ -157,6 +168,7 @@ static void stat_done(struct hdfs_op *op, int err)
 {
     struct hdfs_stat *s = zc_container_of(op, struct hdfs_stat, op);
     struct hdfs_id id = {ZC_ID_UNSET, ZC_ID_UNSET};
+    hdfs_note_refusal(op, err);
     if (err == 0) {
         err = hdfs_json_status(op->call.body.p, op->call.body.len, &s->doc, &s->file);
         hdfs_op_fail(op, err, "an answer that cannot be understood");
@@ -193,7 +205,7 @@ static void hdfs_op_stat(struct zc_backend *be, struct zc_stat_req *req)
 struct hdfs_list {
     struct hdfs_op op;
     struct zc_list_req *req;
-    char *after; /* the page before ended with this name; NULL on the first */
+    char *after; /* the page before, of the same kind, ended with this name; NULL on the first */
     bool batch;
     struct hdfs_job job;
 };
@@ -215,7 +227,14 @@ static void list_finish(struct hdfs_list *l, int err, const struct zc_entry *e, 
 
 static int list_by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct hdfs_file *)a)->name, ((const struct hdfs_file *)b)->name);
+    return hdfs_name_order(((const struct hdfs_file *)a)->name,
+                           ((const struct hdfs_file *)b)->name);
+}
+
+/* Of a token: what asked for the page before. */
+static char list_kind(const struct hdfs_list *l)
+{
+    return l->batch ? 'b' : 'w';
 }
 
 /* Entries behind the last page's end, as many as were asked for. */
@@ -232,7 +251,7 @@ static void list_deliver(struct hdfs_list *l, struct hdfs_file *f, size_t n, uin
     if (r == 0 && !l->batch)
         qsort(f, n, sizeof(*f), list_by_name);
     for (; r == 0 && used < n && out < most; used++) {
-        if (l->after && strcmp(f[used].name, l->after) <= 0)
+        if (l->after && hdfs_name_order(f[used].name, l->after) <= 0)
             continue;
         if (f[used].hidden || f[used].type == HDFS_OTHER) {
             skipped++;
@@ -245,8 +264,10 @@ static void list_deliver(struct hdfs_list *l, struct hdfs_file *f, size_t n, uin
         out++;
     }
     if (r == 0 && (used < n || remaining)) {
-        token = strdup(f[used - 1].name);
-        r = token ? 0 : -ENOMEM;
+        if (asprintf(&token, "%c%s", list_kind(l), f[used - 1].name) < 0) {
+            token = NULL;
+            r = -ENOMEM;
+        }
     }
     list_finish(l, hdfs_op_fail(&l->op, r, NULL), e, r == 0 ? out : 0, r == 0 ? token : NULL,
                 skipped);
@@ -270,8 +291,9 @@ static void list_decode(struct hdfs_job *job)
     /* A listing of a file is the file, without a name. */
     if (n == 1 && !*f[0].name && f[0].type != HDFS_DIR) {
         r = hdfs_op_fail(op, -ENOTDIR, strerror(ENOTDIR));
-    } else if (l->batch &&
-               ((l->after && n && strcmp(f[0].name, l->after) <= 0) || (n == 0 && remaining))) {
+    } else if (!l->batch && remaining) {
+        r = hdfs_op_fail(op, -EBADMSG, "a whole listing that is none");
+    } else if (l->batch && !hdfs_page_is_good(f, n, remaining, l->after)) {
         if (!atomic_exchange(&op->h->no_batch, true))
             zc_info("%s: the server does not page listings as it should; directories come whole",
                     op->h->be.url);
@@ -290,6 +312,7 @@ static void list_decode(struct hdfs_job *job)
 static void list_done(struct hdfs_op *op, int err)
 {
     struct hdfs_list *l = zc_container_of(op, struct hdfs_list, op);
+    hdfs_note_refusal(op, err);
     if (err == -ENOTSUP && l->batch) {
         atomic_store(&op->h->no_batch, true);
         list_start(l);
@@ -310,6 +333,14 @@ static void list_start(struct hdfs_list *l)
     struct hdfs *h = l->op.h;
     char *args = NULL;
     l->batch = !atomic_load(&h->no_batch);
+    free(zc_steal_ptr(&l->after));
+    if (l->req->token && *l->req->token == list_kind(l)) {
+        l->after = strdup(l->req->token + 1);
+        if (!l->after) {
+            list_finish(l, -ENOMEM, NULL, 0, NULL, 0);
+            return;
+        }
+    }
     if (l->batch && l->after) {
         zc_autobuf struct zc_buf b = {0};
         zc_buf_adds(&b, "&startafter=");
@@ -329,10 +360,6 @@ static void hdfs_op_list(struct zc_backend *be, struct zc_list_req *req)
     struct hdfs *h = zc_container_of(be, struct hdfs, be);
     bool text = hdfs_path_is_text(req->path);
     struct hdfs_list *l = text ? calloc(1, sizeof(*l)) : NULL;
-    if (l && req->token && !(l->after = strdup(req->token))) {
-        free(l);
-        l = NULL;
-    }
     if (!l) {
         int r = text ? -ENOMEM : -ENOENT;
         req->done(req,
@@ -401,7 +428,7 @@ static int hdfs_op_probe(struct zc_backend *be, struct zc_error *err)
 {
     struct hdfs *h = zc_container_of(be, struct hdfs, be);
     struct hdfs_probe p = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-    int64_t deadline = zc_now_ns() + 30 * ZC_NS_PER_S;
+    int64_t deadline = zc_now_ns() + h->probe_ns;
 
     p.u.stat = (struct zc_stat_req){
         .base = {.user = &p, .deadline_ns = deadline}, .path = "", .done = probe_stat_done};
@@ -470,6 +497,18 @@ static const struct zc_backend_ops hdfs_ops = {
     .free = hdfs_op_free,
 };
 
+/* What resolved to plain HTTP has no certificate to check. */
+static int hdfs_check_tls(const struct hdfs *h, const struct zc_hdfs_config *cfg,
+                          struct zc_error *err)
+{
+    if (h->target.tls || cfg->tls_if_any || !(cfg->ca_bundle || cfg->no_verify_ssl))
+        return 0;
+    return zc_error_set(err, -EINVAL,
+                        "--%s has no effect: the NameNodes of '%s' are asked without TLS%s",
+                        cfg->ca_bundle ? "ca-bundle" : "no-verify-ssl", h->target.name,
+                        cfg->scheme == ZC_HDFS_HDFS ? " (dfs.http.policy is not HTTPS_ONLY)" : "");
+}
+
 static int hdfs_find(struct hdfs *h, const struct zc_hdfs_config *cfg, struct zc_error *err)
 {
     struct hdfs_conf *c = hdfs_conf_new();
@@ -479,6 +518,8 @@ static int hdfs_find(struct hdfs *h, const struct zc_hdfs_config *cfg, struct zc
         r = hdfs_conf_load(c, dir, err);
     if (r == 0)
         r = hdfs_resolve(c, cfg->scheme, cfg->authority, &h->target, err);
+    if (r == 0)
+        r = hdfs_check_tls(h, cfg, err);
     hdfs_conf_free(c);
     return r;
 }
@@ -493,6 +534,7 @@ int zc_hdfs_new(struct zc_net *net, const struct zc_hdfs_config *cfg, struct zc_
     pthread_mutex_init(&h->lock, NULL);
     pthread_mutex_init(&h->rpc_lock, NULL);
     h->net = net;
+    h->probe_ns = cfg->probe_ns ? ZC_MIN(cfg->probe_ns, HDFS_PROBE_NS) : HDFS_PROBE_NS;
     h->be = (struct zc_backend){
         .ops = &hdfs_ops, .part_size = HDFS_PART, .part_limit = HDFS_PARTS, .stats = &h->stats};
     int r = hdfs_path_is_text(cfg->path)
@@ -530,10 +572,13 @@ int zc_hdfs_new(struct zc_net *net, const struct zc_hdfs_config *cfg, struct zc_
 void zc_hdfs_look(struct zc_backend *be, struct zc_hdfs_view *out)
 {
     const struct hdfs *h = zc_container_of(be, struct hdfs, be);
+    struct zc_error why = {0};
+    hdfs_auth_why(h->auth, &why);
     *out = (struct zc_hdfs_view){.n = h->target.n,
                                  .active = atomic_load(&h->active),
                                  .kerberos = h->target.kerberos,
                                  .gateway = atomic_load(&h->gateway),
+                                 .login_failed = why.code < 0 || atomic_load(&h->refused),
                                  .ca_bundle = h->ca_bundle,
                                  .root = h->root};
 }

@@ -33,6 +33,9 @@ struct zc_hdfs_config {
     const char *token_file; /* a delegation token; NULL: HADOOP_TOKEN_FILE_LOCATION, else none */
     const char *ca_bundle;  /* TLS: authorities to trust; NULL: the system's */
     bool no_verify_ssl;
+    bool tls_if_any;  /* these two are not meant for this source alone: no mistake where there is no
+                         TLS */
+    int64_t probe_ns; /* how long the first question may take; 0, or more than 30 s: 30 s */
 };
 
 /* -EINVAL and the like with words: an authority that is none, configuration that cannot be read.
@@ -47,6 +50,7 @@ struct zc_hdfs_view {
     size_t active;         /* which of them answered last */
     bool kerberos;         /* the configuration says so */
     bool gateway;          /* HttpFS, once it is known */
+    bool login_failed;     /* the last login did, or its credentials were not taken */
     const char *ca_bundle; /* or NULL; belongs to the source */
     const char *root;      /* "" or "/a/b" */
 };

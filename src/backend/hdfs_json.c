@@ -196,7 +196,7 @@ static int json_file(const json_t *o, struct hdfs_file *f)
 {
     const json_t *name = json_object_get(o, "pathSuffix");
     const char *type = json_string_value(json_object_get(o, "type"));
-    uint64_t mtime;
+    const json_t *mtime = json_object_get(o, "modificationTime");
     if (!json_is_object(o) || !type || (name && !json_is_string(name)))
         return -EBADMSG;
     f->name = name ? json_string_value(name) : "";
@@ -209,10 +209,9 @@ static int json_file(const json_t *o, struct hdfs_file *f)
     f->mode = json_mode(o);
     if (json_u64(o, "fileId", false, &f->inode) < 0 ||
         json_u64(o, "length", f->type == HDFS_FILE, &f->length) < 0 ||
-        json_u64(o, "modificationTime", f->type == HDFS_FILE, &mtime) < 0 ||
-        mtime > INT64_MAX / 1000000)
+        (mtime ? !json_is_integer(mtime) : f->type == HDFS_FILE))
         return -EBADMSG;
-    f->mtime_ms = (int64_t)mtime;
+    f->mtime_ms = json_integer_value(mtime); /* any at all: whoever owns a file may set it */
     return 0;
 }
 
@@ -225,6 +224,27 @@ int hdfs_json_status(const char *body, size_t n, json_t **doc, struct hdfs_file 
     }
     *doc = d;
     return 0;
+}
+
+int hdfs_name_order(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    if (!*a || !*b)
+        return (*a != 0) - (*b != 0);
+    return (signed char)*a - (signed char)*b;
+}
+
+bool hdfs_page_is_good(const struct hdfs_file *f, size_t n, uint64_t remaining, const char *after)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *last = i ? f[i - 1].name : after;
+        if (last && hdfs_name_order(f[i].name, last) <= 0)
+            return false;
+    }
+    return remaining == 0 || (n && !f[n - 1].hidden);
 }
 
 int hdfs_json_list(const char *body, size_t n, json_t **doc, struct hdfs_file **files,

@@ -20,7 +20,7 @@ struct hdfs_file {
     enum hdfs_type type;
     uint64_t inode; /* fileId; 0 when the server tells none */
     uint64_t length;
-    int64_t mtime_ms;
+    int64_t mtime_ms; /* as it is there; what can be shown is less */
     uint32_t mode;
     bool hidden; /* no path can show this name */
 };
@@ -42,6 +42,12 @@ int hdfs_json_status(const char *body, size_t n, json_t **doc, struct hdfs_file 
 /* LISTSTATUS_BATCH and LISTSTATUS alike; *remaining is 0 for the latter. *files: caller frees. */
 int hdfs_json_list(const char *body, size_t n, json_t **doc, struct hdfs_file **files,
                    size_t *n_files, uint64_t *remaining);
+/* The order in which a NameNode lists names: bytes, and those are signed there, so that what is no
+   ASCII comes first. */
+int hdfs_name_order(const char *a, const char *b);
+/* Is this a page that may follow `after` (NULL: the first), and can the next one be asked for by
+   its last name? Then a listing comes to an end, whatever the server does. */
+bool hdfs_page_is_good(const struct hdfs_file *f, size_t n, uint64_t remaining, const char *after);
 /* {"Token":{"urlString":...}}; caller frees. */
 int hdfs_json_token(const char *body, size_t n, char **token);
 /* {"long":...} */

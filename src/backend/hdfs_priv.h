@@ -142,11 +142,13 @@ struct hdfs {
     struct zc_net_tls tls;
     char *ca_bundle;
     struct hdfs_target target;
-    char *root;                 /* "" or "/a/b", as it is */
-    atomic_uint active;         /* the NameNode that answered last */
-    atomic_uint turn;           /* spreads reads over replicas */
-    atomic_bool gateway;        /* HttpFS: OPEN answers with the data */
-    atomic_bool no_batch;       /* LISTSTATUS_BATCH is not to be had */
+    char *root;           /* "" or "/a/b", as it is */
+    atomic_uint active;   /* the NameNode that answered last */
+    atomic_uint turn;     /* spreads reads over replicas */
+    atomic_bool gateway;  /* HttpFS: OPEN answers with the data */
+    atomic_bool no_batch; /* LISTSTATUS_BATCH is not to be had */
+    atomic_bool refused;  /* the last question failed because of who asks */
+    int64_t probe_ns;
     struct hdfs_worker *worker; /* listings and owners; hdfs_auth has its own */
     struct hdfs_ids *ids;
     struct hdfs_auth *auth;

@@ -23,6 +23,8 @@ int zc_daemon_hdfs(struct zc_net *net, const struct zc_source *src, const struct
         .token_file = o->hdfs_token,
         .ca_bundle = o->ca_bundle,
         .no_verify_ssl = o->no_verify_ssl,
+        .tls_if_any = o->tls_if_any,
+        .probe_ns = o->read_timeout,
     };
     return zc_hdfs_new(net, &cfg, out, err);
 }

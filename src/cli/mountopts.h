@@ -11,6 +11,7 @@ struct zc_mount_opts {
     /* S3 */
     const char *region, *endpoint_url, *profile, *expected_bucket_owner, *ca_bundle;
     bool force_path_style, no_sign_request, requester_pays, no_verify_ssl;
+    bool tls_if_any; /* ca_bundle and no_verify_ssl were said for all sources, TLS or not */
     /* HDFS; ca_bundle and no_verify_ssl are for both */
     const char *hadoop_conf, *hdfs_user, *hdfs_keytab, *hdfs_principal, *hdfs_token;
     /* the mount; from uid to max_connections without max_threads also a source's own */

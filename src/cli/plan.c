@@ -292,16 +292,19 @@ static void source_inherit(const struct zc_plan *p, struct zc_plan_source *s, bo
         else
             taken |= p->args.given & (uint64_t)1 << i;
     }
-    if (!alone && !zc_source_opts_tls(&s->o, &s->src)) {
-        /* How to check certificates, said for all, is not said for those without any. */
-        static const char *const tls[] = {"ca-bundle", "no-verify-ssl"};
-        for (size_t i = 0; i < ZC_ARRAY_SIZE(tls); i++) {
-            const struct zc_opt *o = zc_opt_find(zc_source_table, tls[i]);
-            uint64_t bit = (uint64_t)1 << (o - zc_source_table.opts);
-            if (!(s->args.given & bit))
-                zc_opt_copy(o, &s->o, &own);
+    /* How to check certificates, said for all, is not said for those without any. */
+    static const char *const tls[] = {"ca-bundle", "no-verify-ssl"};
+    bool none = !zc_source_opts_tls(&s->o, &s->src);
+    s->o.tls_if_any = !alone;
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(tls) && !alone; i++) {
+        const struct zc_opt *o = zc_opt_find(zc_source_table, tls[i]);
+        uint64_t bit = (uint64_t)1 << (o - zc_source_table.opts);
+        if (s->args.given & bit)
+            s->o.tls_if_any = false;
+        else if (none)
+            zc_opt_copy(o, &s->o, &own);
+        if (none)
             taken &= ~bit;
-        }
     }
     *used |= taken;
 }

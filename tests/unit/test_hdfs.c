@@ -298,14 +298,38 @@ static void statuses_are_read(void **state)
         "{\"FileStatus\":[]}",
         "{\"FileStatus\":{\"type\":\"FILE\",\"length\":-1,\"modificationTime\":1}}",
         "{\"FileStatus\":{\"type\":\"FILE\",\"length\":\"1\",\"modificationTime\":1}}",
-        "{\"FileStatus\":{\"type\":\"FILE\",\"length\":1,\"modificationTime\":9223372036854775807}"
-        "}",
+        "{\"FileStatus\":{\"type\":\"FILE\",\"length\":1,\"modificationTime\":\"1\"}}",
+        "{\"FileStatus\":{\"type\":\"FILE\",\"length\":1}}",
         "{\"FileStatus\":{\"type\":\"FILE\",\"modificationTime\":1}}",
         "{\"FileStatus\":{\"type\":\"FILE\",\"length\":99999999999999999999,\"modificationTime\":1}"
         "}",
     };
     for (size_t i = 0; i < ZC_ARRAY_SIZE(bad); i++)
         assert_int_equal(hdfs_json_status(bad[i], strlen(bad[i]), &doc, &f), -EBADMSG);
+}
+
+/* Whoever owns a file may set its time to anything, which hides neither it nor its neighbours. */
+static void any_time_is_a_time(void **state)
+{
+    static const char *const times[] = {"9223372036854775807", "-9223372036854775808", "-1500",
+                                        "0"};
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(times); i++) {
+        struct hdfs_file f;
+        struct hdfs_key k;
+        json_t *doc;
+        char s[200], version[HDFS_VERSION_BYTES], want[HDFS_VERSION_BYTES];
+        snprintf(s, sizeof(s),
+                 "{\"FileStatus\":{\"type\":\"FILE\",\"length\":18,\"fileId\":16387,"
+                 "\"modificationTime\":%s}}",
+                 times[i]);
+        assert_int_equal(hdfs_json_status(s, strlen(s), &doc, &f), 0);
+        snprintf(want, sizeof(want), "16387:%s:18", times[i]);
+        hdfs_version(&f, version);
+        assert_string_equal(version, want);
+        assert_int_equal(hdfs_version_parse(version, &k), 0);
+        assert_true(k.mtime_ms == f.mtime_ms);
+        json_decref(doc);
+    }
 }
 
 static void listings_are_read(void **state)
@@ -351,6 +375,54 @@ static void listings_are_read(void **state)
     const char *bad =
         "{\"DirectoryListing\":{\"partialListing\":{\"FileStatuses\":{\"FileStatus\":[]}}}}";
     assert_int_equal(hdfs_json_list(bad, strlen(bad), &doc, &f, &n, &left), -EBADMSG);
+}
+
+/* Signed bytes, as Hadoop compares them. */
+static void names_have_an_order(void **state)
+{
+    static const char *const sorted[] = {
+        "\xc3\xa9", "\xf0\x9f\x98\x80", "a", "a\xc3\xa9", "aa", "ab", "b"};
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(sorted); i++) {
+        for (size_t k = 0; k < ZC_ARRAY_SIZE(sorted); k++) {
+            int r = hdfs_name_order(sorted[i], sorted[k]);
+            assert_int_equal((r > 0) - (r < 0), (i > k) - (i < k));
+        }
+    }
+}
+
+/* Whatever a server gives, listing it comes to an end. */
+static void pages_go_forward(void **state)
+{
+    static const struct {
+        const char *after, *names[3];
+        uint64_t remaining;
+        bool hidden, good; /* hidden: the last one */
+    } cases[] = {
+        {NULL, {"a", "b", "c"}, 7, false, true},
+        {"B", {"a", "b", "c"}, 7, false, true},
+        {"\xc3\xa9", {"a", "b"}, 7, false, true},
+        {"a", {NULL}, 0, false, true},
+        {NULL, {""}, 0, true, true},              /* of a file */
+        {"a", {"a", "b", "c"}, 7, false, false},  /* it begins where the other one ended */
+        {"d", {"a", "b", "c"}, 7, false, false},  /* the first page again */
+        {NULL, {"b", "c", "a"}, 7, false, false}, /* would lead back */
+        {"b", {"c", "a"}, 7, false, false},
+        {NULL, {"a", "a"}, 7, false, false},
+        {NULL, {NULL}, 7, false, false},  /* nothing, and yet there is more */
+        {"b", {"c", ""}, 7, true, false}, /* behind a name that cannot be asked for */
+        {NULL, {""}, 7, true, false},
+        {NULL, {"b\xef\xbf\xbd"}, 7, true, false},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++) {
+        struct hdfs_file f[3] = {0};
+        size_t n = 0;
+        for (; n < 3 && cases[i].names[n]; n++)
+            f[n].name = cases[i].names[n];
+        if (n)
+            f[n - 1].hidden = cases[i].hidden;
+        if (hdfs_page_is_good(f, n, cases[i].remaining, cases[i].after) != cases[i].good)
+            fail_msg("case %zu", i);
+    }
 }
 
 static void texts_are_told(void **state)
@@ -604,7 +676,10 @@ int main(void)
         cmocka_unit_test(exceptions_decide),
         cmocka_unit_test(answers_that_are_no_json),
         cmocka_unit_test(statuses_are_read),
+        cmocka_unit_test(any_time_is_a_time),
         cmocka_unit_test(listings_are_read),
+        cmocka_unit_test(names_have_an_order),
+        cmocka_unit_test(pages_go_forward),
         cmocka_unit_test(texts_are_told),
         cmocka_unit_test(versions_are_read_back),
         cmocka_unit_test(blocks_are_found),

@@ -121,6 +121,17 @@ static void options_for_several(void **state)
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(p.s[i]->o.metadata_ttl, 5 * ZC_NS_PER_S);
     zc_plan_free(&p);
+    /* How to check certificates may be meant for another source, unless a source says it itself. */
+    GOOD(&p,
+         "[mount]\nca-bundle = /ca\n[/a]\nsource = hdfs:///\n"
+         "[/b]\nsource = hdfs:///\nca-bundle = /own\n",
+         "--uid", "5");
+    assert_true(p.s[0]->o.tls_if_any);
+    assert_false(p.s[1]->o.tls_if_any);
+    zc_plan_free(&p);
+    GOOD(&p, NULL, "hdfs:///", "--ca-bundle", "/ca");
+    assert_false(p.s[0]->o.tls_if_any);
+    zc_plan_free(&p);
     REFUSED(0, "--region has no effect on any of the sources", NULL, "/b=webhdfs://nn:1/",
             "/c=file:///d", "--region", "x");
     REFUSED(0, "--ca-bundle has no effect on any", NULL, "/b=webhdfs://nn:1/", "/c=file:///d",
