@@ -55,8 +55,8 @@ bool zc_doc_url(struct zc_doctor *d, const char *who, const char *url, const str
    server's clock minus ours, INT64_MIN when it does not say. body: may be NULL; caller frees. */
 int zc_doc_get(struct zc_doctor *d, const char *who, const char *url, const struct zc_net_tls *tls,
                int64_t *skew_ns, char **body);
-/* A difference of clocks; the server minds from tolerated_ns on, unless we correct it. */
-void zc_doc_clock(struct zc_doctor *d, int64_t skew_ns, int64_t tolerated_ns, bool corrected);
+/* A difference of clocks, which stops no mount; matters: what it means all the same. */
+void zc_doc_clock(struct zc_doctor *d, int64_t skew_ns, const char *matters);
 
 /* What a listing of the root found. */
 struct zc_doc_found {

@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HDFS_CLOCK_NS (300 * ZC_NS_PER_S) /* Kerberos refuses tickets beyond that */
-
 struct hdfs_seen {
     unsigned answered, active, standby;
 };
@@ -89,9 +87,8 @@ static void hdfs_namenode(struct zc_doctor *d, struct zc_backend *be, size_t i,
                     "%s does not know WebHDFS", name);
         return;
     }
-    seen->answered++;
-    if (i == 0)
-        zc_doc_clock(d, skew_ns, HDFS_CLOCK_NS, false);
+    if (seen->answered++ == 0)
+        zc_doc_clock(d, skew_ns, "where there is Kerberos, tickets may look expired or too new");
     hdfs_state(d, name, url, tls, seen);
 }
 
@@ -112,15 +109,15 @@ static void hdfs_source(struct zc_doctor *d, struct zc_backend *be)
 {
     struct zc_error err = {0};
     struct zc_doc_found found = {0};
+    struct zc_hdfs_view v;
     zc_doc_group(d, "file system");
     int64_t start = zc_now_ns();
     int r = zc_backend_probe(be, &err);
     double ms = zc_doc_ms(start);
-    bool login =
-        strstr(err.text, "Kerberos") || strstr(err.text, "ticket") || strstr(err.text, "token");
     if (r < 0) {
-        zc_doc_step(d, login ? "login" : "path", ZC_DOC_FAILED, ms,
-                    login          ? "kinit (klist shows what there is), or pass --hdfs-keytab and "
+        zc_hdfs_look(be, &v);
+        zc_doc_step(d, v.login_failed ? "login" : "path", ZC_DOC_FAILED, ms,
+                    v.login_failed ? "kinit (klist shows what there is), or pass --hdfs-keytab and "
                                      "--hdfs-principal, or --hdfs-token"
                     : r == -ENOENT ? "check the source's path"
                     : r == -EACCES ? "hdfs dfs -ls shows who may; on a cluster without Kerberos "

@@ -223,7 +223,7 @@ class Cluster:
         tool = os.path.join(os.path.dirname(shutil.which(java()) or ""), "keytool")
         if not os.path.exists(store):
             subprocess.run([tool, "-genkeypair", "-alias", "zcache", "-keyalg", "EC", "-dname", "CN=localhost", "-ext",
-                            "SAN=ip:127.0.0.1,dns:localhost", "-validity", "2", "-storetype", "PKCS12", "-keystore",
+                            "SAN=ip:127.0.0.1,dns:localhost", "-validity", "30", "-storetype", "PKCS12", "-keystore",
                             store, "-storepass", "changeit"], check=True, capture_output=True)
             with open(self.ca, "wb") as f:
                 subprocess.run([tool, "-exportcert", "-rfc", "-alias", "zcache", "-keystore", store, "-storepass",
