@@ -99,6 +99,8 @@ int zc_cobj_sum(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct zc
 /* The object must not be served again (version gone, or bytes found wrong): unlinked now, freed
  * when released. */
 void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o);
+/* This chunk is not what was written: counted, said, and the object dropped. */
+void zc_cobj_bad(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk);
 
 /* Loans. A complete object's backing file that somebody keeps open by other means than the hold
    (the kernel, for passthrough) is out on loan. While the loan is used the object stays, as if

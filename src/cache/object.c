@@ -553,6 +553,16 @@ void zc_cobj_drop(struct zc_cache *c, struct zc_cobj *o)
     pthread_mutex_unlock(&c->lock);
 }
 
+void zc_cobj_bad(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk)
+{
+    char name[STORE_NAME_MAX];
+    atomic_fetch_add(&c->checked_chunks, 1);
+    atomic_fetch_add(&c->bad_chunks, 1);
+    zc_warn("%s/%s: chunk %u is not what was written: dropped", c->store->path,
+            store_file_name(o->id, name), chunk);
+    zc_cobj_drop(c, o);
+}
+
 /* The last holder of a partial object: bytes that no record speaks of go. Lets go of the lock
    meanwhile. False when nothing is left, or nothing that can be relied on. */
 static bool release_partial(struct zc_cache *c, struct zc_cobj *o, struct slot *s)

@@ -139,8 +139,12 @@ bool zc_object_abroad(struct zc_object *o, uint64_t off, uint64_t len, enum zc_r
 /* How many bytes from `off` on are in the backing file for good, `len` at the most: they do not
    change any more as long as somebody has the file open. */
 uint64_t zc_object_settled(struct zc_object *o, uint64_t off, uint64_t len);
-/* The recorded sum of a chunk: 1; 0 when there is none (yet); negative errno. */
+/* The recorded sum of a chunk: 1; 0 when there is none (yet); -EBADMSG after zc_object_bad;
+   another negative errno. */
 int zc_object_sum(struct zc_object *o, uint32_t chunk, struct zc_digest *sum);
+/* The chunk's bytes on disk are not those of its sum: counted, and the cache drops the object.
+   Until all who have it open have closed it no other node gets anything of it. */
+void zc_object_bad(struct zc_object *o, uint32_t chunk);
 struct zc_objid zc_object_id(const struct zc_object *o);
 
 /* Per-handle memory of the access pattern; decides what to prefetch. */

@@ -62,6 +62,7 @@ struct zc_object {
     _Atomic bool complete; /* every chunk recorded, backing file final; false again once the disk
                               has failed to give it back */
     _Atomic bool stale;
+    _Atomic bool bad;     /* its backing file is not what was written, and dropped */
     struct zc_cobj *cobj; /* NULL: no cache for this object */
 
     pthread_mutex_t lock;

@@ -125,5 +125,13 @@ uint64_t zc_object_settled(struct zc_object *o, uint64_t off, uint64_t len)
 
 int zc_object_sum(struct zc_object *o, uint32_t chunk, struct zc_digest *sum)
 {
+    if (atomic_load(&o->bad))
+        return -EBADMSG;
     return o->cobj ? zc_cobj_sum(o->fetch->cache, o->cobj, chunk, sum) : 0;
+}
+
+void zc_object_bad(struct zc_object *o, uint32_t chunk)
+{
+    if (!atomic_exchange(&o->bad, true) && o->cobj)
+        zc_cobj_bad(o->fetch->cache, o->cobj, chunk);
 }

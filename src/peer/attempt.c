@@ -84,7 +84,8 @@ static void attempt_spoke(struct peer_attempt *a)
     if (a->spoke_ns)
         return;
     a->spoke_ns = ZC_MAX(zc_now_ns() - a->started_ns, (int64_t)1);
-    peer_health_spoke(&a->p->health, a->node.index, a->spoke_ns);
+    if (!a->doubts)
+        peer_health_spoke(&a->p->health, a->node.index, a->spoke_ns);
 }
 
 /* Pieces of a hit may be large and the way narrow: what has come of one counts, too. */
@@ -181,7 +182,8 @@ static void attempt_done(struct zc_http *h, int err)
 {
     struct peer_attempt *a = h->user;
     err = attempt_result(a, err);
-    attempt_account(a, err);
+    if (!a->doubts)
+        attempt_account(a, err);
     a->ops->done(a, err);
     attempt_free(a);
 }
@@ -206,6 +208,7 @@ int peer_attempt_start(struct zc_peer *p, const struct zc_cluster_node *to,
                                .object = object,
                                .off = req->off,
                                .len = req->len,
+                               .doubts = req->doubt,
                                .started_ns = zc_now_ns()};
     int r = peer_url(p, to, &url, &a->net_tls, a->pinned);
     peer_request_target(req, &url);

@@ -28,7 +28,8 @@ static size_t hit_piece(const struct peer_body *b)
 static int hit_check(struct peer_body *b, const uint8_t *p, size_t n)
 {
     uint64_t i = (b->answer->off + b->pos) / b->answer->grid - b->answer->off / b->answer->grid;
-    struct zc_digest sum = zc_digest_of(b->seed, p, n);
+    struct zc_digest sum =
+        peer_hit_sum(zc_digest_of(b->seed, p, n), b->answer->object, b->answer->off + b->pos);
     if (!zc_digest_eq(sum, b->answer->sums[i]))
         return body_bad(b);
     return body_deliver(b, p, n);

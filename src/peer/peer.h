@@ -26,7 +26,7 @@
 #include "fetch/fetch.h"
 #include "peer/tls.h"
 
-#define ZC_PEER_PROTOCOL 1
+#define ZC_PEER_PROTOCOL 2
 
 struct zc_peer;
 

@@ -3,6 +3,7 @@
  * What the files of the room share.
  *
  * Locks: zc_peer->health.lock (table of nodes), peer_server->lock (who receives what),
+ * peer_checked->lock (sums of parts),
  * peer_stream->lock, share->lock (what a cancel looks at), share_op->lock. Only peer_stream->lock
  * is taken under another one, peer_server->lock. Calls under locks: libmicrohttpd's to suspend and
  * resume, and zc_object_abroad, under peer_stream->lock; the cancel of a backend under
@@ -14,6 +15,7 @@
 #include "base/list.h"
 #include "net/net.h"
 #include "peer/body.h"
+#include "peer/checked.h"
 #include "peer/health.h"
 #include "peer/heat.h"
 #include "peer/peer.h"
@@ -73,6 +75,7 @@ struct peer_attempt {
     int64_t started_ns;
     int64_t spoke_ns; /* how long the first word took; 0: it did not come */
     bool bad;         /* anything was wrong */
+    bool doubts;      /* what becomes of it says nothing about the node */
     bool stopped;     /* who wanted the bytes does not want them any more */
     struct zc_net_tls net_tls;
     char pinned[64];
@@ -106,6 +109,7 @@ struct peer_server {
     pthread_cond_t idle;
     struct zc_list children;
     struct peer_heat heat;
+    struct peer_checked checked;
     struct zc_list streams; /* struct peer_stream that wait for their connection */
     unsigned asking;        /* threads of the ask half */
     _Atomic unsigned filling;

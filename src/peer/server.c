@@ -140,11 +140,10 @@ static int server_sum(struct peer_server *s, struct zc_object *o, uint64_t off, 
     zc_autofree uint8_t *buf = malloc(len);
     if (!buf)
         return -ENOMEM;
-    ssize_t n = zc_object_read(o, buf, off, len);
-    if (n != (ssize_t)len)
-        return n < 0 ? (int)n : -EIO;
-    *out = zc_digest_of(s->p->cfg.seed, buf, len);
-    return 0;
+    int r = peer_checked_read(&s->checked, o, s->p->cfg.seed, buf, off, len);
+    if (r == 0)
+        *out = zc_digest_of(s->p->cfg.seed, buf, len);
+    return r;
 }
 
 /* NULL: the disk or memory fails. *len: shortened when there are too many pieces. */
@@ -162,7 +161,7 @@ static struct MHD_Response *server_hit(struct peer_server *s, struct zc_object *
             return NULL;
         if (at != sums)
             *at++ = ' ';
-        zc_digest_hex(at, sum);
+        zc_digest_hex(at, peer_hit_sum(sum, zc_object_id(o).id, p));
         at += ZC_DIGEST_HEX;
         p = end;
     }
@@ -225,6 +224,21 @@ static enum MHD_Result server_refer(struct peer_server *s, struct MHD_Connection
 }
 
 /* ------------------------------------------------------------------ data */
+
+/* Somebody got bytes of this chunk whose sum did not fit. */
+static enum MHD_Result server_doubted(struct peer_server *s, struct MHD_Connection *conn,
+                                      struct zc_object *o, const struct peer_request *r)
+{
+    uint8_t byte;
+    int e = zc_object_settled(o, r->off, 1) ? 0 : -ENOENT;
+    if (e == 0) {
+        peer_checked_forget(&s->checked, o, r->off);
+        e = peer_checked_read(&s->checked, o, s->p->cfg.seed, &byte, r->off, 1);
+    }
+    zc_object_close_for_node(o);
+    return server_words(conn, e < 0 ? MHD_HTTP_NOT_FOUND : MHD_HTTP_OK,
+                        e < 0 ? "not here\n" : "it is what was recorded\n");
+}
 
 static enum MHD_Result server_object(struct peer_server *s, struct MHD_Connection *conn,
                                      struct zc_object *o, const struct peer_request *r,
@@ -293,7 +307,7 @@ static enum MHD_Result server_data(struct peer_server *s, struct MHD_Connection 
         return server_words(conn, MHD_HTTP_NOT_FOUND, "too large to be shared\n");
     if (zc_object_open_for_node(s->p->cfg.fetch, src, r->path, r->version, r->size, &o) < 0)
         return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
-    return server_object(s, conn, o, r, q);
+    return r->doubt ? server_doubted(s, conn, o, r) : server_object(s, conn, o, r, q);
 }
 
 /* ------------------------------------------------------------------ questions to the daemon */
@@ -489,6 +503,7 @@ int peer_server_new(struct zc_peer *p, struct peer_server **out, uint16_t *port,
     pthread_cond_init(&s->idle, NULL);
     zc_list_init(&s->children);
     peer_heat_init(&s->heat);
+    peer_checked_init(&s->checked);
     zc_list_init(&s->streams);
     int fd = server_listen(p->cfg.bind, port, err);
     if (fd >= 0) {
@@ -517,6 +532,7 @@ void peer_server_free(struct peer_server *s)
     if (s->mhd)
         MHD_stop_daemon(s->mhd);
     peer_heat_free(&s->heat);
+    peer_checked_free(&s->checked);
     pthread_cond_destroy(&s->idle);
     pthread_mutex_destroy(&s->lock);
     free(s);

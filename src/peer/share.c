@@ -240,6 +240,7 @@ static void op_store(struct share_op *op)
 /* ------------------------------------------------------------------ nodes */
 
 static void op_ask(struct share_op *op);
+static struct peer_request *op_request(struct share_op *op, enum zc_reach reach);
 static void op_hedge_in(struct share_op *op, int64_t wait_ns);
 
 /* Nobody wants to hear from it any more. */
@@ -347,9 +348,43 @@ static void op_busy(struct share_op *op, unsigned i)
     op_hedge_in(op, SHARE_PAUSE_NS);
 }
 
+static bool doubt_speaks(struct peer_attempt *a)
+{
+    return false;
+}
+
+static int doubt_bytes(struct peer_attempt *a, const void *p, size_t n)
+{
+    return -ECANCELED;
+}
+
+static void doubt_done(struct peer_attempt *a, int err)
+{
+}
+
+static const struct peer_attempt_ops doubt_attempt = {
+    .speaks = doubt_speaks, .bytes = doubt_bytes, .done = doubt_done};
+
+/* A chunk came that is not what the node has on record of it. Likely its disk flipped a bit: the
+   node is told, since it would send the same to all others. */
+static void op_doubt(struct share_op *op, const struct peer_attempt *a)
+{
+    struct peer_attempt *other;
+    struct peer_request *r = op_request(op, ZC_REACH_HELD);
+    if (!r)
+        return;
+    r->off = a->off + a->body.pos;
+    r->len = 1;
+    r->doubt = true;
+    peer_attempt_start(op->s->p, &a->node, r, op->object, op->loop, &doubt_attempt, NULL, &other);
+    free(r);
+}
+
 static void op_done(struct peer_attempt *a, int err)
 {
     struct share_op *op = a->user;
+    if (a->body.bad && a->answer.state == PEER_STATE_HIT && a->body.pos < a->len)
+        op_doubt(op, a);
     bool won = op->winner == a, left = false;
     unsigned i = 0;
     while (op->tries[i] != a)
@@ -384,14 +419,16 @@ static void op_done(struct peer_attempt *a, int err)
 static const struct peer_attempt_ops op_attempt = {
     .speaks = op_speaks, .bytes = op_bytes, .done = op_done};
 
-static int op_start(struct share_op *op, unsigned which, const struct zc_cluster_node *to,
-                    enum zc_reach reach)
+/* NULL: no memory, or such a name cannot be asked for. */
+static struct peer_request *op_request(struct share_op *op, enum zc_reach reach)
 {
     struct share *s = op->s;
     struct zc_get_req *outer = op->outer;
     struct peer_request *r = calloc(1, sizeof(*r));
-    if (!r)
-        return -ENOMEM;
+    if (!r || strlen(s->identity) >= sizeof(r->source) || strlen(outer->path) >= sizeof(r->path)) {
+        free(r);
+        return NULL;
+    }
     *r = (struct peer_request){.size = op->size,
                                .off = outer->off + op->got,
                                .len = op->part_end - outer->off - op->got,
@@ -401,16 +438,19 @@ static int op_start(struct share_op *op, unsigned which, const struct zc_cluster
                                .prio = outer->base.prio,
                                .has_node = true};
     memcpy(r->node, s->p->self, sizeof(r->node));
-    int e = strlen(s->identity) < sizeof(r->source) && strlen(outer->path) < sizeof(r->path)
-                ? 0
-                : -ENAMETOOLONG;
-    if (e == 0) {
-        strcpy(r->source, s->identity);
-        strcpy(r->path, outer->path);
-        snprintf(r->version, sizeof(r->version), "%s", outer->version);
-        e = peer_attempt_start(s->p, to, r, op->object, op->loop, &op_attempt, op,
-                               &op->tries[which]);
-    }
+    strcpy(r->source, s->identity);
+    strcpy(r->path, outer->path);
+    snprintf(r->version, sizeof(r->version), "%s", outer->version);
+    return r;
+}
+
+static int op_start(struct share_op *op, unsigned which, const struct zc_cluster_node *to,
+                    enum zc_reach reach)
+{
+    struct peer_request *r = op_request(op, reach);
+    int e = r ? peer_attempt_start(op->s->p, to, r, op->object, op->loop, &op_attempt, op,
+                                   &op->tries[which])
+              : -ENOMEM;
     if (e < 0)
         op->tries[which] = NULL;
     free(r);

@@ -150,10 +150,10 @@ static bool stream_take(struct peer_stream *st)
 {
     size_t n = (size_t)(stream_piece(st) - st->pos);
     uint8_t *bytes = st->frame + PEER_FRAME_HEAD;
-    ssize_t r = zc_object_read(st->o, bytes, st->pos, n);
+    int r = peer_checked_read(&st->s->checked, st->o, st->s->p->cfg.seed, bytes, st->pos, n);
     if (r == -EAGAIN)
         return false;
-    if (r != (ssize_t)n) {
+    if (r < 0) {
         stream_frame(st, PEER_FRAME_FAILED, 0, (struct zc_digest){0});
         return true;
     }

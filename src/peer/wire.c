@@ -52,6 +52,7 @@ enum {
     SEEN_EXACT = 256,
     SEEN_PRIO = 512,
     SEEN_NODE = 1024,
+    SEEN_DOUBT = 2048,
     SEEN_NEEDED = SEEN_SOURCE | SEEN_PATH | SEEN_VERSION | SEEN_SIZE | SEEN_OFF | SEEN_LEN,
 };
 
@@ -104,8 +105,8 @@ static int request_node(struct peer_request *r, const char *value, size_t n)
 
 int peer_request_set(struct peer_request *r, const char *key, const char *value, size_t n)
 {
-    static const char *const names[] = {"source", "path",   "version", "size", "off", "len",
-                                        "reach",  "direct", "exact",   "prio", "node"};
+    static const char *const names[] = {"source", "path",   "version", "size", "off",  "len",
+                                        "reach",  "direct", "exact",   "prio", "node", "doubt"};
     unsigned i = 0;
     while (i < ZC_ARRAY_SIZE(names) && strcmp(key, names[i]) != 0)
         i++;
@@ -135,6 +136,8 @@ int peer_request_set(struct peer_request *r, const char *key, const char *value,
         return request_flag(&r->exact, value, n);
     case SEEN_PRIO:
         return request_prio(&r->prio, value, n);
+    case SEEN_DOUBT:
+        return request_flag(&r->doubt, value, n);
     default:
         return request_node(r, value, n);
     }
@@ -183,6 +186,8 @@ void peer_request_target(const struct peer_request *r, struct zc_buf *b)
         zc_buf_adds(b, "&direct=1");
     if (r->exact)
         zc_buf_adds(b, "&exact=1");
+    if (r->doubt)
+        zc_buf_adds(b, "&doubt=1");
     if (r->has_node) {
         char hex[ZC_DIGEST_HEX + 1];
         zc_digest_hex(hex, zc_digest_load(r->node));
@@ -346,6 +351,14 @@ int peer_frame_load(const uint8_t in[PEER_FRAME_HEAD], struct peer_frame *f)
         return -EBADMSG;
     f->kind = (enum peer_frame_kind)kind;
     return 0;
+}
+
+struct zc_digest peer_hit_sum(struct zc_digest sum, struct zc_digest object, uint64_t off)
+{
+    uint8_t bytes[2 * ZC_DIGEST_BYTES];
+    zc_digest_store(bytes, sum);
+    zc_digest_store(bytes + ZC_DIGEST_BYTES, object);
+    return zc_digest_of(off, bytes, sizeof(bytes));
 }
 
 uint64_t peer_frame_seed(struct zc_digest object, uint64_t off)

@@ -6,11 +6,12 @@
  * A question:
  *     GET /v1/data?source=ID&path=P&version=V&size=N&off=N&len=N[&reach=held|coming|owner]
  *                 [&direct=1]
- *                 [&exact=1][&prio=0|1|2][&node=HEX]
+ *                 [&exact=1][&prio=0|1|2][&node=HEX][&doubt=1]
  *     source, path, version and size name one version of an object, as zc_objid_of takes them.
  *     reach: the asked node is taken for the owner, and may fetch from the store (the default); or
  * it stands in for it, and may fetch from it; may only wait for what is on its way to it (it was
- *     named in a referral); or only give what it has. direct: no referral, please.
+ *     named in a referral); or only give what it has. direct: no referral, please. doubt: bytes of
+ *     this chunk came with a sum that did not fit: read it back.
  * Answers:
  *     206  Zcache-State: hit      the body is the bytes; the sums of their pieces came before them
  *          Zcache-State: filling  the body is frames, see below
@@ -21,7 +22,8 @@
  *     Zcache-Replicas: N on a 206: so many nodes, in the ring's order, are to give this from now on
  * with Zcache-Object (the digest of what the question named) and Content-Range, which may be
  * shorter than what was asked for, on a 206. Pieces end where a multiple of Zcache-Grid in the
- * object does; Zcache-Sums has the XXH3-128 of each.
+ * object does; Zcache-Sums has for each the XXH3-128 of its bytes, bound to the object and the
+ * place (peer_hit_sum), so that a sum that was looked up for another object or chunk does not fit.
  *
  * Frames, all numbers little-endian: u32 length, u32 kind, 16 bytes of sum, then the bytes. A frame
  * of data carries the XXH3-128 of its bytes, seeded with where they belong (peer_frame_seed). A
@@ -39,7 +41,7 @@
 #include "cluster/cluster.h"
 #include "fetch/fetch.h"
 
-#define PEER_PROTOCOL 1
+#define PEER_PROTOCOL 2
 #define PEER_TARGET "/v1/data"
 #define PEER_FRAME_HEAD 24
 #define PEER_FRAME_MAX (256U << 10) /* bytes of data in one */
@@ -53,7 +55,7 @@ struct peer_request {
     char source[PEER_PATH_MAX], path[PEER_PATH_MAX], version[ZC_VERSION_MAX + 1];
     uint64_t size, off, len;
     enum zc_reach reach;
-    bool direct, exact, has_node;
+    bool direct, exact, doubt, has_node;
     enum zc_prio prio;
     uint8_t node[ZC_NODE_ID]; /* who asks */
     unsigned seen;            /* private: a bit a field */
@@ -100,6 +102,8 @@ struct peer_frame {
 void peer_frame_store(uint8_t out[PEER_FRAME_HEAD], const struct peer_frame *f);
 /* -EBADMSG. */
 int peer_frame_load(const uint8_t in[PEER_FRAME_HEAD], struct peer_frame *f);
+/* What Zcache-Sums says of a piece: the sum of its bytes, bound to where they belong. */
+struct zc_digest peer_hit_sum(struct zc_digest sum, struct zc_digest object, uint64_t off);
 /* Bytes of one place are not taken for another's. */
 uint64_t peer_frame_seed(struct zc_digest object, uint64_t off);
 

@@ -14,11 +14,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define SIZE ((uint64_t)300000)
 #define GRID ((uint64_t)65536)
@@ -33,7 +35,9 @@ enum mode {
     FLIPPED_FRAMES,
     OTHER_OBJECT,
     OTHER_PLACE,
-    OTHER_FRAMES, /* right bytes of another place, with their sums */
+    SWAPPED_OBJECT, /* bytes of another object with their sums, under the right headers */
+    SWAPPED_PLACE,  /* of another place */
+    OTHER_FRAMES,   /* right bytes of another place, with their sums */
     TOO_MUCH,
     NO_SUMS,
     GARBAGE,
@@ -52,30 +56,13 @@ enum mode {
     MODES
 };
 
-static const char *const mode_names[MODES] = {"good",
-                                              "good frames",
-                                              "short answers",
-                                              "bytes",
-                                              "flipped",
-                                              "flipped frames",
-                                              "other object",
-                                              "other place",
-                                              "other frames",
-                                              "too much",
-                                              "no sums",
-                                              "garbage",
-                                              "cut",
-                                              "cut frames",
-                                              "stalled",
-                                              "silent",
-                                              "late",
-                                              "ticks",
-                                              "busy",
-                                              "absent",
-                                              "broken",
-                                              "refers",
-                                              "refers to nobody",
-                                              "long headers"};
+static const char *const mode_names[MODES] = {
+    "good",           "good frames",  "short answers", "bytes",          "flipped",
+    "flipped frames", "other object", "other place",   "swapped object", "swapped place",
+    "other frames",   "too much",     "no sums",       "garbage",        "cut",
+    "cut frames",     "stalled",      "silent",        "late",           "ticks",
+    "busy",           "absent",       "broken",        "refers",         "refers to nobody",
+    "long headers"};
 
 struct world;
 
@@ -83,7 +70,8 @@ struct fake {
     struct world *w;
     struct ht_server *ht;
     _Atomic int mode;
-    unsigned node; /* 1 or 2 */
+    unsigned node;           /* 1 or 2 */
+    _Atomic unsigned doubts; /* how often it was told that its bytes were wrong */
 };
 
 struct world {
@@ -122,7 +110,10 @@ static bool fake_hit(struct fake *f, int fd, uint64_t off, uint64_t len, enum mo
     struct zc_digest object = f->w->object;
     char head[8192], hex[ZC_DIGEST_HEX + 1];
     uint8_t *body = malloc(len + 100000);
-    ht_fill(body, off, len + 100000);
+    struct zc_digest bound = object;
+    uint64_t shift = mode == SWAPPED_PLACE ? GRID : 0;
+    bound.lo ^= mode == SWAPPED_OBJECT;
+    ht_fill(body, off + shift + (mode == SWAPPED_OBJECT), len + 100000);
     if (mode == SHORT_ANSWERS)
         len = ZC_MIN(len, (uint64_t)50000);
     if (mode == BYTES)
@@ -141,7 +132,8 @@ static bool fake_hit(struct fake *f, int fd, uint64_t off, uint64_t len, enum mo
         n += snprintf(head + n, sizeof(head) - (size_t)n, "Zcache-Sums:");
     for (uint64_t at = off; mode != NO_SUMS && at < off + len;) {
         uint64_t end = ZC_MIN((at / GRID + 1) * GRID, off + len);
-        zc_digest_hex(hex, zc_digest_of(CT_SEED, body + (at - off), end - at));
+        zc_digest_hex(hex, peer_hit_sum(zc_digest_of(CT_SEED, body + (at - off), end - at), bound,
+                                        at + shift));
         n += snprintf(head + n, sizeof(head) - (size_t)n, " %s", hex);
         at = end;
     }
@@ -252,6 +244,10 @@ static bool fake_answer(void *user, int fd, const struct ht_request *req)
     struct fake *f = user;
     uint64_t off = asked_number(req, "off"), len = asked_number(req, "len");
     enum mode mode = (enum mode)f->mode;
+    if (strstr(req->target, "&doubt=1")) {
+        f->doubts++;
+        return ht_reply(fd, 404, NULL, "gone", 4);
+    }
     switch (mode) {
     case GOOD_FRAMES:
     case FLIPPED_FRAMES:
@@ -463,6 +459,10 @@ static void test_owner_of_each_kind(void **state)
         assert_int_equal(s.bad_sums, mode_lies((enum mode)m));
         if (mode_lies((enum mode)m)) {
             assert_int_equal(s.aside, 1);
+            bool told = m == FLIPPED || m == SWAPPED_OBJECT || m == SWAPPED_PLACE;
+            for (int i = 0; i < 500 && told && !w->fakes[1].doubts; i++)
+                usleep(10000);
+            assert_int_equal(w->fakes[1].doubts, told);
             unsigned before = ht_requests(w->fakes[1].ht);
             get_right(w, 0, SIZE);
             assert_int_equal(ht_requests(w->fakes[1].ht), before); /* not asked any more */
@@ -682,6 +682,68 @@ static void test_server_gives(void **state)
     assert_int_equal(mem_requests(w->mem), before);
 }
 
+/* Flips a bit at `at` in the backing file of the only object. */
+static void flip(struct world *w, off_t at)
+{
+    char path[512], line[600];
+    uint8_t byte;
+    snprintf(line, sizeof(line), "find '%s' -type f -size +200k -path '*objects*'", w->dir);
+    FILE *p = popen(line, "r");
+    assert_non_null(fgets(path, sizeof(path), p));
+    pclose(p);
+    path[strcspn(path, "\n")] = 0;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 16;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static int ask_part(struct world *w, uint64_t off, uint64_t len, const char *more)
+{
+    char target[512];
+    snprintf(target, sizeof(target),
+             "/v1/data?source=mem%%3A//test&path=%s&version=v&size=%llu&off=%llu&len=%llu%s",
+             w->path, (unsigned long long)SIZE, (unsigned long long)off, (unsigned long long)len,
+             more);
+    return ask_target(w, target);
+}
+
+/* What the disk has made of a chunk gets no sum that fits it, whatever part of it is asked for, and
+   does not stay. */
+static void test_server_finds_flipped_bits(void **state)
+{
+    struct world *w = *state;
+    struct zc_fetch_src *src;
+    struct zc_cache_stats cache;
+    assert_int_equal(zc_fetch_src_new(w->fetch, w->be, IDENTITY, &src), 0);
+    w->fakes[1].mode = w->fakes[2].mode = ABSENT;
+    for (int round = 0; round < 3; round++) {
+        world_object(w, 0, 1);
+        assert_int_equal(ask_part(w, 0, SIZE, ""), 206);
+        for (int i = 0; i < 1000 && ask_part(w, 0, SIZE, "&reach=held") != 206; i++)
+            usleep(10000);
+        usleep(300000); /* the last one is on record, too */
+        if (round == 1) /* a part that was looked at before it was flipped */
+            assert_int_equal(ask_part(w, 1000, 50, "&reach=held"), 206);
+        if (round == 2) {
+            assert_int_equal(ask_part(w, 0, 1, "&doubt=1"), 200);
+            flip(w, 30000);
+            assert_int_equal(ask_part(w, 0, 1, "&doubt=1"), 404);
+        } else {
+            flip(w, 1010);
+            assert_int_equal(ask_part(w, 1000, 50, "&reach=held"), 500);
+        }
+        zc_cache_get_stats(w->cache, &cache);
+        assert_int_equal(cache.bad_chunks, round + 1);
+        assert_int_equal(ask_part(w, 1000, 50, "&reach=held"), 404); /* it is gone */
+        assert_int_equal(ask_part(w, 1000, 50, ""), 206);            /* and fetched anew */
+        usleep(300000);
+        zc_cache_evict(w->cache, zc_objid_of(IDENTITY, w->path, "v", SIZE));
+    }
+}
+
 /* What other nodes receive does not keep a source from being removed. */
 static void test_server_keeps_no_source(void **state)
 {
@@ -833,6 +895,7 @@ int main(void)
         T(test_server_refuses),
         T(test_server_refuses_what_cannot_be),
         T(test_server_gives),
+        T(test_server_finds_flipped_bits),
         T(test_server_keeps_no_source),
         T(test_server_flooded),
         cmocka_unit_test(test_heat),
