@@ -107,6 +107,7 @@ static int attempt_data(struct zc_http *h, const void *p, size_t n)
     struct peer_attempt *a = h->user;
     if (h->status != 206)
         return 0; /* words for people */
+    peer_health_got(&a->p->health, a->node.index, n);
     if (!a->spoke_ns) {
         attempt_spoke(a);
         if (a->bad || peer_answer_check(&a->answer, a->object, a->off, a->len) < 0) {

@@ -85,6 +85,7 @@ static int frame_take(struct peer_body *b, const uint8_t *p)
     struct zc_digest sum;
     switch (b->frame.kind) {
     case PEER_FRAME_TICK:
+        b->tick_ns = zc_now_ns();
         return 0;
     case PEER_FRAME_END:
         b->ended = true;

@@ -18,6 +18,7 @@ struct peer_body {
     void *user;
     uint64_t pos;    /* bytes delivered */
     int64_t data_ns; /* when that was last, or when it began */
+    int64_t tick_ns; /* when it said last that it waits itself; 0: never */
     bool bad;        /* it is not what was promised */
     bool ended;      /* frames: the last one was seen */
     /* What is not whole yet. */

@@ -36,11 +36,16 @@ static struct peer_node_health *health_of(struct peer_health *h, unsigned node)
     return &h->nodes[node];
 }
 
+static bool health_is_aside(const struct peer_node_health *n, int64_t now_ns)
+{
+    return (n->aside_ns && n->until_ns > now_ns) || n->slow_until_ns > now_ns;
+}
+
 bool peer_health_may(struct peer_health *h, unsigned node, int64_t now_ns)
 {
     pthread_mutex_lock(&h->lock);
     struct peer_node_health *n = health_of(h, node);
-    bool may = !n || now_ns >= n->until_ns;
+    bool may = !n || (now_ns >= n->until_ns && now_ns >= n->slow_until_ns);
     if (may && n && n->aside_ns) {
         /* One finds out; the others wait for what it finds. */
         n->until_ns = now_ns + HEALTH_TRIAL_NS;
@@ -104,6 +109,41 @@ void peer_health_failed(struct peer_health *h, unsigned node, int64_t now_ns)
     pthread_mutex_unlock(&h->lock);
 }
 
+void peer_health_got(struct peer_health *h, unsigned node, size_t got)
+{
+    pthread_mutex_lock(&h->lock);
+    struct peer_node_health *n = health_of(h, node);
+    if (n)
+        n->bytes += got;
+    pthread_mutex_unlock(&h->lock);
+}
+
+uint64_t peer_health_bytes(struct peer_health *h, unsigned node)
+{
+    pthread_mutex_lock(&h->lock);
+    struct peer_node_health *n = health_of(h, node);
+    uint64_t bytes = n ? n->bytes : 0;
+    pthread_mutex_unlock(&h->lock);
+    return bytes;
+}
+
+bool peer_health_slow(struct peer_health *h, unsigned node, int64_t now_ns)
+{
+    pthread_mutex_lock(&h->lock);
+    struct peer_node_health *n = health_of(h, node);
+    bool leave = n && now_ns < n->slow_until_ns; /* as others of its answers were */
+    if (n && !leave && now_ns >= h->slow_ns - (PEER_SLOW_BURST - 1) * PEER_SLOW_NS) {
+        leave = true;
+        h->slow_ns = ZC_MAX(h->slow_ns, now_ns) + PEER_SLOW_NS;
+        /* One that did well for a while begins anew. */
+        bool again = n->slow_ns && now_ns - n->slow_until_ns < 4 * n->slow_ns;
+        n->slow_ns = again ? ZC_MIN(n->slow_ns * 2, PEER_SLOW_MAX_NS) : PEER_SLOW_NS;
+        n->slow_until_ns = now_ns + n->slow_ns;
+    }
+    pthread_mutex_unlock(&h->lock);
+    return leave;
+}
+
 void peer_health_lied(struct peer_health *h, unsigned node, int64_t now_ns)
 {
     pthread_mutex_lock(&h->lock);
@@ -152,7 +192,7 @@ bool peer_health_is_aside(struct peer_health *h, unsigned node, int64_t now_ns)
 {
     pthread_mutex_lock(&h->lock);
     struct peer_node_health *n = health_of(h, node);
-    bool aside = n && n->aside_ns && n->until_ns > now_ns;
+    bool aside = n && health_is_aside(n, now_ns);
     pthread_mutex_unlock(&h->lock);
     return aside;
 }
@@ -192,7 +232,7 @@ unsigned peer_health_aside(struct peer_health *h, int64_t now_ns)
     unsigned aside = 0;
     pthread_mutex_lock(&h->lock);
     for (unsigned i = 0; i < h->n; i++)
-        aside += h->nodes[i].aside_ns && h->nodes[i].until_ns > now_ns;
+        aside += health_is_aside(&h->nodes[i], now_ns);
     pthread_mutex_unlock(&h->lock);
     return aside;
 }

@@ -14,6 +14,11 @@
  *     machine with more to do than processors keeps anybody waiting for 10 ms now and then, and
  *     three such waits in a row set a node aside that does well.
  *     For the same reason one that is starved itself asks nobody twice (share.c).
+ *   - One whose bytes come at less than 1 MiB a second, all that it gives this node taken together,
+ *     and who does not say (by ticks) that it waits itself, is left in the middle for the next one,
+ *     and for 5 s, then twice as long, up to a minute. That may be this node's own link, or what
+ *     many want at once, so that it happens a few times at once and then every five seconds at
+ *     most: a narrow network must not make all nodes go to the store.
  *   - Bytes of others that no node gives come from the store, at the same rate; when that budget is
  *     used up each waits some time first, but none is refused.
  *
@@ -32,6 +37,10 @@
 #define PEER_STATUS_NS ZC_NS_PER_S /* without a first word for so long: given up */
 #define PEER_ASIDE_NS (5 * ZC_NS_PER_S)
 #define PEER_LIAR_NS (60 * ZC_NS_PER_S)
+#define PEER_SLOW_BYTES ((uint64_t)1 << 20) /* a second */
+#define PEER_SLOW_NS (5 * ZC_NS_PER_S)
+#define PEER_SLOW_MAX_NS (60 * ZC_NS_PER_S)
+#define PEER_SLOW_BURST 4
 #define PEER_BURST 8
 #define PEER_SHARE 50 /* one in so many */
 
@@ -41,6 +50,9 @@ struct peer_node_health {
     int64_t until_ns;        /* not to be asked before */
     bool trial;              /* one question is under way to find out */
     int64_t mean_ns, dev_ns; /* of its first words; 0: none yet */
+    uint64_t bytes;          /* that came from it */
+    int64_t slow_ns;         /* how long it was set aside last for what it gives being slow */
+    int64_t slow_until_ns;
 };
 
 struct peer_bucket {
@@ -53,6 +65,7 @@ struct peer_health {
     unsigned n;
     int64_t mean_ns, dev_ns; /* of the first words of all */
     struct peer_bucket hedges, directs;
+    int64_t slow_ns; /* when the next one may be left for being slow, but for the burst */
 };
 
 void peer_health_init(struct peer_health *h);
@@ -66,6 +79,12 @@ void peer_health_spoke(struct peer_health *h, unsigned node, int64_t took_ns);
 void peer_health_late(struct peer_health *h, unsigned node, int64_t now_ns);
 /* The connection was refused, or broke. */
 void peer_health_failed(struct peer_health *h, unsigned node, int64_t now_ns);
+/* Bytes came from it. */
+void peer_health_got(struct peer_health *h, unsigned node, size_t n);
+/* All that came from it so far. */
+uint64_t peer_health_bytes(struct peer_health *h, unsigned node);
+/* It gives bytes too slowly: sets it aside. False when it is to be borne with. */
+bool peer_health_slow(struct peer_health *h, unsigned node, int64_t now_ns);
 void peer_health_lied(struct peer_health *h, unsigned node, int64_t now_ns);
 /* The trial ended without a word for or against it (cancelled). */
 void peer_health_nothing(struct peer_health *h, unsigned node);

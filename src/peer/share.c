@@ -42,6 +42,9 @@
 /* One that waits for bytes itself, or has too much to do, is asked again so often and so soon. */
 #define SHARE_PAUSES 20
 #define SHARE_PAUSE_NS (25 * ZC_NS_PER_MS)
+/* How often a body is looked at, and after how many looks it is too slow. */
+#define SHARE_LOOK_NS (500 * ZC_NS_PER_MS)
+#define SHARE_LOOKS 2
 #define SHARE_SHORTS_MAX 8 /* answers to one part that gave less than a frame of it */
 #define SHARE_FORMER_LOW 0.02
 #define SHARE_FORMER_SAMPLE 32
@@ -87,7 +90,10 @@ struct share_op {
     bool gave_up, relayed;
     bool again;                   /* the next hedge asks one once more that was busy */
     int64_t hedge_ns;             /* when the next one is to be asked */
-    int64_t asked_ns, starved_ns; /* when the turn began, and what the loop had waited by then */
+    int64_t asked_ns, starved_ns; /* when the turn began, and what the loop had waited by then;
+                                     once there is a winner: when it was looked at last */
+    uint64_t looked_bytes;        /* what its node had given then */
+    unsigned slow;                /* looks in a row that found it slow */
     bool won, referred;           /* what came of the turn */
     int won_err;
     unsigned won_by, referred_by;
@@ -242,6 +248,7 @@ static void op_store(struct share_op *op)
 static void op_ask(struct share_op *op);
 static struct peer_request *op_request(struct share_op *op, enum zc_reach reach);
 static void op_hedge_in(struct share_op *op, int64_t wait_ns);
+static void op_late_in(struct share_op *op, int64_t wait_ns, void (*fn)(struct share_op *op));
 
 /* Nobody wants to hear from it any more. */
 static void op_drop(struct share_op *op, unsigned i, bool late)
@@ -252,6 +259,37 @@ static void op_drop(struct share_op *op, unsigned i, bool late)
         peer_health_late(&p->health, op->tries[i]->node.index, zc_now_ns());
     }
     peer_attempt_cancel(op->tries[i]);
+}
+
+static void op_look_in(struct share_op *op);
+static bool op_starved(struct share_op *op);
+
+/* What comes, does it come fast enough? One that says that it waits itself is as fast as what it
+   waits for, and when this node has no time nobody else is slow. */
+static void op_look(struct share_op *op)
+{
+    struct peer_health *h = &op->s->p->health;
+    struct peer_attempt *a = op->winner;
+    if (!a)
+        return;
+    uint64_t came = peer_health_bytes(h, a->node.index) - op->looked_bytes;
+    uint64_t least = PEER_SLOW_BYTES * SHARE_LOOK_NS / ZC_NS_PER_S;
+    bool slow = came < least && a->body.tick_ns < op->asked_ns && !op_starved(op);
+    op->slow = slow ? op->slow + 1 : 0;
+    if (op->slow >= SHARE_LOOKS && peer_health_slow(h, a->node.index, zc_now_ns())) {
+        peer_count(&op->s->p->late, 1);
+        peer_attempt_cancel(a); /* the turn ends, and the next one is asked for the rest */
+        return;
+    }
+    op_look_in(op);
+}
+
+static void op_look_in(struct share_op *op)
+{
+    op->asked_ns = zc_now_ns();
+    op->starved_ns = zc_net_starved_ns(op->s->p->net, op->loop);
+    op->looked_bytes = peer_health_bytes(&op->s->p->health, op->winner->node.index);
+    op_late_in(op, SHARE_LOOK_NS, op_look);
 }
 
 static bool op_speaks(struct peer_attempt *a)
@@ -272,6 +310,8 @@ static bool op_speaks(struct peer_attempt *a)
         else if (op->tries[i])
             op_drop(op, i, late);
     }
+    op->slow = 0;
+    op_look_in(op);
     return true;
 }
 

@@ -112,6 +112,7 @@ void sim_attempt_segment(void *arg)
         return;
     sim_attempt_spoke(t, false);
     t->arrived += SIM_SEGMENT;
+    peer_health_got(&t->asker->peer.health, t->a.node.index, SIM_SEGMENT);
     if (t->hit && t->arrived == t->a.len)
         sim_cpu(t->asker->number, SIM_IN, t->a.node.index,
                 SIM_CPU_IN_NS * (int64_t)(t->a.len / PEER_FRAME_MAX), attempt_whole, t);

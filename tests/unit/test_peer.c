@@ -46,6 +46,7 @@ enum mode {
     STALLED,
     SILENT,
     LATE,
+    TRICKLE, /* 100 KB a second */
     TICKS,
     BUSY,
     ABSENT,
@@ -56,13 +57,15 @@ enum mode {
     MODES
 };
 
-static const char *const mode_names[MODES] = {
-    "good",           "good frames",  "short answers", "bytes",          "flipped",
-    "flipped frames", "other object", "other place",   "swapped object", "swapped place",
-    "other frames",   "too much",     "no sums",       "garbage",        "cut",
-    "cut frames",     "stalled",      "silent",        "late",           "ticks",
-    "busy",           "absent",       "broken",        "refers",         "refers to nobody",
-    "long headers"};
+static const char *const mode_names[MODES] = {"good",          "good frames",      "short answers",
+                                              "bytes",         "flipped",          "flipped frames",
+                                              "other object",  "other place",      "swapped object",
+                                              "swapped place", "other frames",     "too much",
+                                              "no sums",       "garbage",          "cut",
+                                              "cut frames",    "stalled",          "silent",
+                                              "late",          "trickle",          "ticks",
+                                              "busy",          "absent",           "broken",
+                                              "refers",        "refers to nobody", "long headers"};
 
 struct world;
 
@@ -144,6 +147,16 @@ static bool fake_hit(struct fake *f, int fd, uint64_t off, uint64_t len, enum mo
     bool ok;
     if (mode == TOO_MUCH) {
         ok = ht_reply(fd, 206, head, body, len + 100000);
+    } else if (mode == TRICKLE) {
+        char line[8400];
+        int m =
+            snprintf(line, sizeof(line), "HTTP/1.1 206 Status\r\nContent-Length: %llu\r\n%s\r\n",
+                     (unsigned long long)len, head);
+        ok = ht_write(fd, line, (size_t)m);
+        for (uint64_t at = 0; ok && at < len; at += 5000) {
+            ok = ht_write(fd, body + at, ZC_MIN(len - at, (uint64_t)5000));
+            fake_wait(f, fd, 50);
+        }
     } else if (mode == CUT || mode == STALLED) {
         char line[8400];
         int m =
@@ -466,6 +479,11 @@ static void test_owner_of_each_kind(void **state)
             unsigned before = ht_requests(w->fakes[1].ht);
             get_right(w, 0, SIZE);
             assert_int_equal(ht_requests(w->fakes[1].ht), before); /* not asked any more */
+        }
+        if (m == TRICKLE) { /* left for the second one, and not asked for a while */
+            assert_int_equal(s.late, 1);
+            assert_int_equal(s.aside, 1);
+            assert_int_equal(ht_requests(w->fakes[2].ht), 1);
         }
         if (m == BYTES)
             assert_true(ht_requests(w->fakes[1].ht) < 20);
