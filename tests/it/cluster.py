@@ -81,6 +81,14 @@ class Net:
                 self.shape(ns, "wire")
                 self.shape(self.router, f"p{i}")
 
+    def slow(self, i, rate):
+        """What node i sends goes out at this rate from now on; of a net without a rate."""
+        sh("tc", "-n", self.ns(i), "qdisc", "replace", "dev", "wire", "root", "tbf", "rate", rate, "burst", "16k",
+           "latency", "300ms")
+
+    def unslow(self, i):
+        sh("tc", "-n", self.ns(i), "qdisc", "del", "dev", "wire", "root")
+
     def shape(self, ns, dev):
         sh("tc", "-n", ns, "qdisc", "add", "dev", dev, "root", "handle", "1:", "htb", "default", "10")
         sh("tc", "-n", ns, "class", "add", "dev", dev, "parent", "1:", "classid", "1:10", "htb", "rate",

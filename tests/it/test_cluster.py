@@ -3,8 +3,10 @@
 when nodes come, go, freeze and lose sight of each other."""
 
 import os
+import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -146,6 +148,96 @@ def test_a_frozen_node_costs_time_only(make, data):
         os.kill(nodes[2].pid, signal.SIGCONT)
     cluster.meet(seconds=90)
     read_all(nodes, data)
+
+
+def backing_files(mount):
+    """Paths of the objects on the mount's disk, by size."""
+    found = {}
+    for top, _, names in os.walk(mount.cache):
+        for name in names:
+            path = os.path.join(top, name)
+            if "/objects/" in path and os.path.getsize(path) > 0:
+                found.setdefault(os.path.getsize(path), []).append(path)
+    return found
+
+
+def read_pieces(mount, data, path, pieces):
+    with open(os.path.join(data.folder, path), "rb") as want, open(mount.join(path), "rb", buffering=0) as got:
+        for off, n in pieces:
+            want.seek(off)
+            assert os.pread(got.fileno(), n, off) == want.read(n), (path, off, n)
+
+
+@pytest.mark.sanitized
+def test_disks_that_flip_bits_and_mix_up_files(make, data):
+    """Whatever a node's disk makes of what it has, readers on other nodes get the right bytes, and the node drops
+    what is wrong."""
+    cluster = make(3)
+    nodes = cluster.start_all()
+    read_all(nodes[:2], data)
+    cluster.zc.ok("free", nodes[2].path)
+    for m in nodes[:2]:
+        files = backing_files(m)
+        for path in [p for of in files.values() for p in of]:
+            with open(path, "r+b") as f:
+                for at in range(1000, os.path.getsize(path), 4 << 20):
+                    if f.seek(at) and (byte := f.read(1)):
+                        f.seek(at)
+                        f.write(bytes([byte[0] ^ 8]))
+        one, other = max(files.items())[1][:2]  # large/0 and large/1: each has the other's bytes, but for the bits
+        os.rename(one, one + ".x")
+        os.rename(other, one)
+        os.rename(one + ".x", other)
+    rng = random.Random(3)
+    for path in ("large/0", "large/1"):
+        size = data.sizes[path]
+        offs = [rng.randrange(size - 300_000) for _ in range(12)]
+        read_pieces(nodes[2], data, path, [(o, rng.randrange(1, 300_000)) for o in offs] + [(996, 8), (0, 4 << 20)])
+    read_all(nodes[2:], data)
+    assert sum(m.status()["cache"]["bad_chunks"] for m in nodes[:2]) > 0
+
+
+FLOOD = """
+import os, socket, sys, time
+end, held = time.monotonic() + float(sys.argv[2]), []
+while time.monotonic() < end:
+    try:
+        s = socket.create_connection((sys.argv[1], 7947), 1)
+        s.sendall(os.urandom(2000) if len(held) % 2 else b"POST /v1/ask/status HTTP/1.1\\r\\n\\r\\n")
+        held.append(s)
+    except OSError:
+        time.sleep(0.01)
+    if len(held) > 400:
+        held.pop(0).close()
+"""
+
+
+def test_a_slow_node_and_a_flooded_one(make, data):
+    cluster = make(4)
+    nodes = cluster.start_all()[:3]
+    large = ["large/0", "large/1"]
+    read_all(nodes[:1], data, paths=large)
+    slow = max((1, 2), key=lambda i: nodes[i].used())
+    reader = 3 - slow
+    assert nodes[slow].used() > 1 << 20 or nodes[reader].used() <= 1 << 20
+    cluster.net.slow(slow, "1mbit")
+    try:
+        longest = read_all([nodes[reader]], data, paths=large)
+        assert longest < (30 if is_slow(cluster) else 8), longest
+    finally:
+        cluster.net.unslow(slow)
+    cluster.meet()
+    store = Store(cluster)
+    flood = subprocess.Popen([*cluster.net.prefix(3), sys.executable, "-c", FLOOD, cluster.net.address(0), "30"])
+    try:
+        time.sleep(1)
+        longest = read_all([nodes[1]], data)
+        assert longest < 20, longest
+        assert flood.poll() is None
+    finally:
+        flood.kill()
+        flood.wait()
+    assert store.bytes < 1.2 * data.bytes
 
 
 def test_two_halves_and_one_again(make, data):
