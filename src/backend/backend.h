@@ -58,7 +58,10 @@ enum zc_prio { ZC_PRIO_DEMAND, ZC_PRIO_AHEAD, ZC_PRIO_WARM, ZC_PRIO_N };
 /* Fields that every request has. */
 struct zc_req {
     enum zc_prio prio;
-    int64_t deadline_ns;    /* zc_now_ns() value; 0: the source's own default */
+    int64_t deadline_ns; /* zc_now_ns() value; 0: none */
+    int64_t stall_ns;    /* ends with -ETIMEDOUT when it stood still for so long: no byte came, and
+                            while it waits for its turn none for any other; 0: the source's own */
+    int64_t begun_ns;    /* set by a limit: since when it may stand still, by zc_now_ns() */
     _Atomic bool cancelled; /* set by zc_backend_cancel */
     struct zc_error err;    /* words for a failure, valid in done() */
     void *user;             /* the caller's */

@@ -303,6 +303,7 @@ static int get_data(struct zc_http *http, const void *p, size_t n)
     if (n > g->len - g->got)
         return -EBADMSG; /* more than was asked for */
     atomic_fetch_add_explicit(&g->op.h->stats.bytes, n, memory_order_relaxed);
+    hdfs_op_moved(&g->op);
     uint64_t pass = g->got < g->hold_from ? ZC_MIN((uint64_t)n, g->hold_from - g->got) : 0;
     if (pass) {
         int r = g->req->data(g->req, p, pass);
@@ -417,7 +418,7 @@ static void get_from(struct get *g)
             .expect = g->len - g->got,
             .deadline_ns = g->req->base.deadline_ns, /* a slow read that has none is not cut off */
             .connect_timeout_ns = connect_s[i] * ZC_NS_PER_S,
-            .stall_ns = stall_s[i] * ZC_NS_PER_S,
+            .stall_ns = hdfs_op_stall_ns(&g->op, stall_s[i] * ZC_NS_PER_S),
             .data = get_data,
             .done = get_done,
             .user = g,

@@ -17,6 +17,7 @@
 #define CALL_AUTH_TRIES 2
 #define CALL_CONNECT_NS (4 * ZC_NS_PER_S) /* where there is another NameNode to ask */
 #define CALL_STALL_NS (10 * ZC_NS_PER_S)
+#define CALL_ALONE_STALL_NS (15 * ZC_NS_PER_S)
 #define OP_DEADLINE_NS (60 * ZC_NS_PER_S) /* of requests that have none */
 
 /* ---- ops ---- */
@@ -27,6 +28,19 @@ static void op_waited(struct hdfs_wait *w, int err)
     op->resume(op, hdfs_op_cancelled(op) ? -ECANCELED : err);
 }
 
+void hdfs_op_moved(struct hdfs_op *op)
+{
+    const struct zc_req *base = op->base;
+    op->deadline_ns = base->deadline_ns ? base->deadline_ns
+                      : base->stall_ns  ? zc_now_ns() + base->stall_ns
+                                        : zc_now_ns() + OP_DEADLINE_NS;
+}
+
+int64_t hdfs_op_stall_ns(const struct hdfs_op *op, int64_t most_ns)
+{
+    return ZC_MAX(ZC_MIN(op->deadline_ns - zc_now_ns(), most_ns), ZC_NS_PER_MS);
+}
+
 void hdfs_op_init(struct hdfs_op *op, struct hdfs *h, struct zc_req *base, const char *path,
                   unsigned lane)
 {
@@ -34,7 +48,7 @@ void hdfs_op_init(struct hdfs_op *op, struct hdfs *h, struct zc_req *base, const
     op->base = base;
     op->path = path;
     op->lane = lane;
-    op->deadline_ns = base->deadline_ns ? base->deadline_ns : zc_now_ns() + OP_DEADLINE_NS;
+    hdfs_op_moved(op);
     op->wait.done = op_waited;
     base->err.code = 0;
     base->err.text[0] = 0;
@@ -283,9 +297,9 @@ static void call_try(struct hdfs_op *op)
             .method = c->method,
             .url = c->url.p,
             .expect = c->expect,
-            .deadline_ns = op->deadline_ns,
+            .deadline_ns = op->base->deadline_ns,
             .connect_timeout_ns = alone ? 0 : CALL_CONNECT_NS,
-            .stall_ns = alone ? 0 : CALL_STALL_NS,
+            .stall_ns = hdfs_op_stall_ns(op, alone ? CALL_ALONE_STALL_NS : CALL_STALL_NS),
             .header = call_header,
             .data = call_data,
             .done = call_done,

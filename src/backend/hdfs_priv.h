@@ -195,7 +195,7 @@ struct hdfs_op {
     void (*finish)(struct hdfs_op *, int err); /* frees the op */
     void (*resume)(struct hdfs_op *, int err); /* after a wait for credentials */
     unsigned lane;
-    int64_t deadline_ns;
+    int64_t deadline_ns;  /* the request's; without one, how long it may go on standing still */
     struct zc_http *http; /* in flight; under h->lock */
     struct hdfs_wait wait;
     struct hdfs_call call;
@@ -204,6 +204,10 @@ struct hdfs_op {
 void hdfs_op_init(struct hdfs_op *op, struct hdfs *h, struct zc_req *base, const char *path,
                   unsigned lane);
 void hdfs_op_fini(struct hdfs_op *op);
+/* Bytes came: it may stand still from now on. */
+void hdfs_op_moved(struct hdfs_op *op);
+/* How long one HTTP request of it may: most_ns, or what is left. */
+int64_t hdfs_op_stall_ns(const struct hdfs_op *op, int64_t most_ns);
 /* The request is its caller's again after this. */
 void hdfs_op_leave(struct hdfs_op *op);
 void hdfs_op_cancel(struct hdfs *h, struct zc_req *base);

@@ -5,11 +5,14 @@
  * Every request is wrapped in one of our own, so that a get can go on behind the bytes that its
  * caller has had already. Waiting between attempts is a timer of the network room; nothing blocks.
  *
- * What ends it: attempts that reached the store and failed are counted, and a get that moved on
- * counts from the start again. While nothing answers at all (connection refused, no way there) only
- * time counts: a server that is restarted is worth waiting for. Time runs from the submission, or
- * from the last byte that arrived: a slow get is not cut off, one that stands still is. A deadline
- * that the caller set is a deadline.
+ * What ends it: time. It runs from the submission, or from the last byte that arrived: a slow get
+ * is not cut off, one that stands still is, whether it waits for its turn while nothing comes for
+ * others either, for an answer, or for the next attempt. So an attempt is given what is left of it
+ * as its stall_ns. A deadline that the caller set is a deadline.
+ *
+ * Attempts are counted where a person set a number (those that reached the store), and where the
+ * store's answers make no sense: these seldom become better by waiting. A get that moved on counts
+ * from the start again.
  *
  * Lock: one for the wrapper, for what a cancel looks at. Never held over a call into the inner
  * backend.
@@ -26,6 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RETRY_ODD 10 /* answers without sense, when no number of attempts is set */
 #define RETRY_PROBES 3
 #define RETRY_PROBE_NS (10 * ZC_NS_PER_S) /* no probe begins after that */
 
@@ -63,9 +67,11 @@ struct retry_op {
     } in;
     bool waiting;         /* for a timer; under the lock */
     unsigned attempts;    /* that failed at the store since it last moved on */
+    unsigned odd;         /* of these, answers without sense */
     unsigned rounds;      /* attempts of any kind since it last moved on: for the back-off */
-    int64_t since_ns;     /* submission, or the last byte */
+    int64_t since_ns;     /* submission, its turn, or the last byte */
     uint64_t got;         /* bytes of a get that the caller has had */
+    int64_t moved_ns;     /* when the last of them came */
     uint64_t got_before;  /* and when the attempt began */
     int theirs;           /* what the caller's data() returned */
     struct zc_error last; /* of the attempt before this one */
@@ -103,7 +109,10 @@ static void retry_unref(struct retry_op *op)
 
 static int64_t retry_give_up_ns(const struct retry_op *op)
 {
-    return op->outer->deadline_ns ? op->outer->deadline_ns : op->since_ns + op->r->cfg.deadline_ns;
+    const struct zc_req *o = op->outer;
+    if (o->deadline_ns)
+        return o->deadline_ns;
+    return op->since_ns + (o->stall_ns ? o->stall_ns : op->r->cfg.deadline_ns);
 }
 
 /* ---- the end ---- */
@@ -180,8 +189,9 @@ static void retry_submit(struct retry_op *op)
     op->got_before = op->got;
     op->in.base.err.code = 0;
     op->in.base.err.text[0] = '\0';
-    /* The first attempt may wait for its turn as long as it takes. */
-    op->in.base.deadline_ns = op->outer->deadline_ns || op->rounds ? retry_give_up_ns(op) : 0;
+    op->in.base.deadline_ns = op->outer->deadline_ns;
+    op->in.base.stall_ns = ZC_MAX(retry_give_up_ns(op) - zc_now_ns(), (int64_t)1);
+    op->in.base.begun_ns = 0;
     switch (op->kind) {
     case RETRY_LIST:
         zc_backend_list(r->inner, &op->in.list);
@@ -238,19 +248,28 @@ static bool retry_again(struct retry_op *op, int err, int64_t *delay_ns)
     int64_t now = zc_now_ns();
     if (op->theirs || !zc_retry_useful(err) || atomic_load(&op->outer->cancelled))
         return false;
+    /* The first attempt may wait for its turn for long, as long as others get theirs. */
+    if (op->rounds == 0)
+        op->since_ns = ZC_MAX(op->since_ns, op->in.base.begun_ns);
     if (op->got > op->got_before) {
-        op->attempts = op->rounds = 0;
-        op->since_ns = now;
+        op->attempts = op->odd = op->rounds = 0;
+        op->since_ns = ZC_MAX(op->since_ns, op->moved_ns);
         if (op->got == op->outer_get->len)
             return false; /* there is nothing left to ask for */
     }
     op->rounds++;
-    if (err != -ECONNREFUSED && err != -EHOSTUNREACH)
-        op->attempts++;
-    if (op->attempts >= r->cfg.attempts)
+    op->attempts += err != -ECONNREFUSED && err != -EHOSTUNREACH;
+    op->odd += err == -EBADMSG;
+    if (r->cfg.attempts ? op->attempts >= r->cfg.attempts : op->odd >= RETRY_ODD)
         return false;
+    int64_t left = retry_give_up_ns(op) - now;
+    if (left <= r->cfg.base_ns)
+        return false;
+    /* No time is given away: what comes back just before the end is still found. */
     *delay_ns = retry_backoff(op);
-    return now + *delay_ns < retry_give_up_ns(op);
+    if (*delay_ns >= left)
+        *delay_ns = retry_random(r, left - 1);
+    return true;
 }
 
 static void retry_ended(struct retry_op *op, int err)
@@ -310,6 +329,7 @@ static int retry_get_data(struct zc_get_req *in, const void *p, size_t n)
 {
     struct retry_op *op = zc_container_of(in, struct retry_op, in.get);
     op->got += n;
+    op->moved_ns = zc_now_ns();
     op->theirs = op->outer_get->data(op->outer_get, p, n);
     return op->theirs;
 }
@@ -469,7 +489,7 @@ int zc_retry_new(struct zc_backend *inner, struct zc_net *net, const struct zc_r
     r->be.layer = inner->layer + 1;
     r->inner = inner;
     r->net = net;
-    r->cfg.attempts = cfg->attempts ? cfg->attempts : 10;
+    r->cfg.attempts = cfg->attempts;
     r->cfg.base_ns = cfg->base_ns ? cfg->base_ns : 50 * ZC_NS_PER_MS;
     r->cfg.cap_ns = cfg->cap_ns ? cfg->cap_ns : 5 * ZC_NS_PER_S;
     r->cfg.deadline_ns = cfg->deadline_ns ? cfg->deadline_ns : 60 * ZC_NS_PER_S;

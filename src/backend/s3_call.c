@@ -21,6 +21,7 @@
     (300 * ZC_NS_PER_S) /* a difference of clocks that a store may mind; AWS allows 15 minutes */
 
 #define CALL_NEW_KEYS_NS (30 * ZC_NS_PER_S)
+#define CALL_STALL_NS (15 * ZC_NS_PER_S)      /* then another connection may do better */
 #define CALL_LIST_STALL_NS (20 * ZC_NS_PER_S) /* a store may think about a list for long */
 
 /* ---- the answer ---- */
@@ -227,6 +228,12 @@ static void call_count(struct s3_call *c)
     atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
 }
 
+static int64_t call_stall_ns(const struct s3_call *c)
+{
+    int64_t most = c->key ? CALL_STALL_NS : CALL_LIST_STALL_NS;
+    return c->req->stall_ns ? ZC_MIN(most, c->req->stall_ns) : most;
+}
+
 /* ---- newer keys ---- */
 
 static void call_unwait(struct s3_call *c)
@@ -245,7 +252,9 @@ static void call_renew(struct s3_call *c, s3_creds_fn *fn)
     pthread_mutex_lock(&s->lock);
     c->waiting = true;
     pthread_mutex_unlock(&s->lock);
-    c->until_ns = c->req->deadline_ns ? c->req->deadline_ns : zc_now_ns() + s->probe_ns;
+    c->until_ns = c->req->deadline_ns ? c->req->deadline_ns
+                  : c->req->stall_ns  ? zc_now_ns() + c->req->stall_ns
+                                      : zc_now_ns() + s->probe_ns;
     s3_creds_renew(s->creds, old, c->until_ns, fn, c);
     s3_keys_unref(old);
 }
@@ -304,7 +313,7 @@ void s3_call_start(struct s3_call *c)
         .headers = c->headers,
         .tls = &s->tls,
         .expect = c->expect,
-        .stall_ns = c->key ? 0 : CALL_LIST_STALL_NS,
+        .stall_ns = call_stall_ns(c),
         .deadline_ns = c->req->deadline_ns,
         .loop = c->lane,
         .header = call_on_header,

@@ -9,17 +9,17 @@
 struct zc_net;
 
 struct zc_retry_config {
-    unsigned attempts; /* in all, of those that reach the store; 0 = 10 (AWS_MAX_ATTEMPTS overrides
-                          in S3) */
-    int64_t base_ns;   /* first back-off; 0 = 50 ms; doubles, full jitter */
-    int64_t cap_ns;    /* longest back-off; 0 = 5 s */
-    int64_t deadline_ns; /* for requests without one, from submission or the last byte; 0 = 60 s */
+    unsigned attempts;   /* in all, of those that reach the store (AWS_MAX_ATTEMPTS in S3); 0: the
+                            deadline alone ends it, and answers without sense (-EBADMSG) the tenth */
+    int64_t base_ns;     /* first back-off; 0 = 50 ms; doubles, full jitter */
+    int64_t cap_ns;      /* longest back-off; 0 = 5 s */
+    int64_t deadline_ns; /* for requests without one: how long they may stand still; 0 = 60 s */
 };
 /* Retries -EAGAIN, -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH and -EBADMSG with
    exponential back-off and full jitter (Brooker, "Exponential Backoff And Jitter", 2015); a get
-   goes on where its bytes ended, and counts its attempts anew when it moved on. Where nothing
-   answers (-ECONNREFUSED, -EHOSTUNREACH) only the deadline ends it. The last error, with words, is
-   what the caller sees. probe() is tried three times within some seconds. */
+   goes on where its bytes ended, and counts its attempts and its time anew when it moved on. Where
+   nothing answers (-ECONNREFUSED, -EHOSTUNREACH) only the deadline ends it. The last error, with
+   words, is what the caller sees. probe() is tried three times within some seconds. */
 int zc_retry_new(struct zc_backend *inner, struct zc_net *net, const struct zc_retry_config *cfg,
                  struct zc_backend **out);
 /* How the source does, by what its last attempts came to. */
@@ -35,7 +35,10 @@ bool zc_retry_useful(int err);
 
 /* At most `requests` in flight (0 = 64); the rest waits by priority, first come first served within
    one. A part of them (a quarter, one at least) is kept free of warm and read-ahead, so that demand
-   never waits for a slot that they hold. */
-int zc_limit_new(struct zc_backend *inner, unsigned requests, struct zc_backend **out);
+   never waits for a slot that they hold. What waits longer than its stall_ns while nothing comes of
+   those in flight ends with -ETIMEDOUT. net is for the timer of that; without one it ends when the
+   next of them does. */
+int zc_limit_new(struct zc_backend *inner, struct zc_net *net, unsigned requests,
+                 struct zc_backend **out);
 
 #endif

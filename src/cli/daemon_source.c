@@ -51,11 +51,8 @@ static int source_wrap(struct zc_daemon_source *s, struct zc_error *err)
     const struct zc_mount_opts *o = &s->plan->o;
     enum zc_scheme scheme = s->plan->src.scheme;
     struct zc_backend *outer;
-    /* NameNodes may take their time to change over: there the deadline alone ends it. */
-    unsigned attempts = scheme == ZC_SCHEME_S3      ? zc_s3_max_attempts(s->be)
-                        : zc_scheme_is_hdfs(scheme) ? 1000
-                                                    : 0;
-    int r = zc_limit_new(s->be, (unsigned)o->max_connections, &outer);
+    unsigned attempts = scheme == ZC_SCHEME_S3 ? zc_s3_max_attempts(s->be) : 0;
+    int r = zc_limit_new(s->be, s->net, (unsigned)o->max_connections, &outer);
     if (r == 0) {
         s->be = outer;
         struct zc_retry_config retry = {.attempts = attempts, .deadline_ns = o->read_timeout};

@@ -81,7 +81,8 @@ static const struct zc_opt mount_rows[] = {
     {"max-connections", 0, ZC_OPT_UINT, AT(max_connections), "N",
      "Requests to the source in flight at once. Default: 64.", 1, 1024, .flags = ZC_OPT_SOURCE},
     {"read-timeout", 0, ZC_OPT_DURATION, AT(read_timeout), "TIME",
-     "How long a read may wait for the source, retries included, before it fails. Default: 60s.",
+     "How long a read may wait while nothing comes of the source, retries included, before it "
+     "fails. Default: 60s.",
      SECOND, 86400 * SECOND, .flags = ZC_OPT_SOURCE},
 
     /* The mount's own. */

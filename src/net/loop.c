@@ -79,6 +79,12 @@ static int64_t loop_stall_ns(const struct zc_http *req)
     return req->stall_ns ? req->stall_ns : 15 * ZC_NS_PER_S;
 }
 
+/* Since when nothing came of it, or of those that it waits for. */
+static int64_t loop_still_ns(const struct zc_http_priv *p)
+{
+    return p->easy ? p->progress_ns : ZC_MAX(p->progress_ns, p->loop->moved_ns);
+}
+
 /* Starts what waits for one of the loop's connections. */
 static void loop_admit(struct net_loop *l)
 {
@@ -87,7 +93,7 @@ static void loop_admit(struct net_loop *l)
         if (!it)
             return;
         struct zc_http_priv *p = zc_list_entry(it, struct zc_http_priv, link);
-        p->progress_ns = l->now_ns;
+        p->progress_ns = loop_still_ns(p);
         int r = net_transfer_start(l, p);
         if (r < 0) {
             loop_finish(l, p, r);
@@ -116,6 +122,7 @@ static void loop_take(struct net_loop *l, struct net_post *post)
     switch (post->kind) {
     case NET_POST_START: {
         struct zc_http_priv *p = zc_container_of(post, struct zc_http_priv, start);
+        p->progress_ns = l->now_ns;
         zc_list_push_back(&l->waiting, &p->link);
         break;
     }
@@ -261,37 +268,37 @@ static void loop_event(struct net_loop *l, const struct epoll_event *ev)
 
 /* ---- time ---- */
 
+/* Moves what is too late from `list` to `late`, with words. */
+static void loop_find_late(struct net_loop *l, struct zc_list *list, struct zc_list *late)
+{
+    zc_list_for_each_safe (it, tmp, list) {
+        struct zc_http_priv *p = zc_list_entry(it, struct zc_http_priv, link);
+        int64_t still = l->now_ns - loop_still_ns(p);
+        bool stalled = still > loop_stall_ns(p->req);
+        if (!stalled && !(p->req->deadline_ns && l->now_ns >= p->req->deadline_ns))
+            continue;
+        p->err = -ETIMEDOUT;
+        snprintf(p->easy ? p->easy->err : p->req->why,
+                 p->easy ? sizeof(p->easy->err) : sizeof(p->req->why),
+                 stalled ? "no byte came for %.1f s" : "the deadline has passed",
+                 (double)still / (double)ZC_NS_PER_S);
+        zc_list_del(it);
+        zc_list_push_back(late, it);
+    }
+}
+
 static void loop_sweep(struct net_loop *l)
 {
     struct zc_list late = ZC_LIST_INIT(late);
-    zc_list_for_each_safe (it, tmp, &l->active) {
-        struct zc_http_priv *p = zc_list_entry(it, struct zc_http_priv, link);
-        bool stalled = l->now_ns - p->progress_ns > loop_stall_ns(p->req);
-        if (stalled || (p->req->deadline_ns && l->now_ns >= p->req->deadline_ns)) {
-            p->err = -ETIMEDOUT;
-            snprintf(p->easy->err, sizeof(p->easy->err),
-                     stalled ? "no byte came for %.1f s" : "the deadline has passed",
-                     (double)loop_stall_ns(p->req) / (double)ZC_NS_PER_S);
-            zc_list_del(it);
-            zc_list_push_back(&late, it);
-        }
-    }
-    zc_list_for_each_safe (it, tmp, &l->waiting) {
-        struct zc_http_priv *p = zc_list_entry(it, struct zc_http_priv, link);
-        if (p->req->deadline_ns && l->now_ns >= p->req->deadline_ns) {
-            zc_list_del(it);
-            zc_list_push_back(&late, it);
-        }
-    }
+    loop_find_late(l, &l->active, &late);
+    loop_find_late(l, &l->waiting, &late);
     /* Callbacks run now that no list is being walked. */
     for (struct zc_list *it; (it = zc_list_pop_front(&late));) {
         struct zc_http_priv *p = zc_list_entry(it, struct zc_http_priv, link);
-        if (p->easy) {
+        if (p->easy)
             loop_end(l, p, CURLE_OPERATION_TIMEDOUT);
-        } else {
-            snprintf(p->req->why, sizeof(p->req->why), "the deadline has passed");
+        else
             loop_finish(l, p, -ETIMEDOUT);
-        }
     }
 }
 

@@ -54,7 +54,8 @@ struct zc_http {
     size_t body_len;
     uint64_t expect; /* bytes of the response's body, about; 0 = few. Sizes buffers, no more */
     int64_t connect_timeout_ns; /* 0 = 10 s */
-    int64_t stall_ns;           /* give up when no byte came for so long; 0 = 15 s */
+    int64_t stall_ns;           /* give up when no byte came for so long, or while it waits for a
+                                   connection, none on the loop; 0 = 15 s */
     int64_t deadline_ns;        /* zc_now_ns() value by which the request must be done; 0 = none */
     bool direct;                /* never by a proxy, whatever the environment says */
     unsigned loop;              /* which loop; taken modulo the number of loops */

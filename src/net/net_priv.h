@@ -62,7 +62,7 @@ struct zc_http_priv {
     struct net_easy *easy; /* while active */
     bool cancelled;
     int err;             /* what ends it early: from data(), a stall, a deadline */
-    int64_t progress_ns; /* when bytes moved last */
+    int64_t progress_ns; /* when bytes moved last; while it waits: when it came */
     size_t sent;         /* of the request's body */
     uint64_t received;   /* of the response's body */
     bool plain;          /* body bytes come as they are on the wire: length known, not chunked */
@@ -90,6 +90,7 @@ struct net_loop {
     CURLSH *share;
     int64_t now_ns;
     int64_t curl_at_ns; /* when curl wants to be called; INT64_MAX: not at all */
+    int64_t moved_ns;   /* when bytes of any request moved last */
     int64_t sweep_ns;   /* next look for stalls */
     struct net_timers timers;
     struct zc_list active, waiting, idle;

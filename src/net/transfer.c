@@ -27,6 +27,11 @@
 #define TRANSFER_BUFFER_ANSWER (32L << 10) /* no body, or one of unknown length */
 #define TRANSFER_CONNECT_MS 10000L
 
+static void transfer_moved(struct zc_http_priv *p)
+{
+    p->progress_ns = p->loop->moved_ns = p->loop->now_ns;
+}
+
 /* ---- headers ---- */
 
 static bool transfer_header_is(const char *line, size_t n, const char *name, const char **value,
@@ -78,7 +83,7 @@ static size_t transfer_on_header(char *line, size_t size, size_t n, void *arg)
     n = all;
     while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == '\n'))
         n--;
-    p->progress_ns = p->loop->now_ns;
+    transfer_moved(p);
     if (n == 0)
         return all;
     if (n >= 5 && memcmp(line, "HTTP/", 5) == 0)
@@ -118,7 +123,7 @@ static size_t transfer_on_data(char *ptr, size_t size, size_t n, void *arg)
 {
     struct zc_http_priv *p = ((struct net_easy *)arg)->p;
     n *= size;
-    p->progress_ns = p->loop->now_ns;
+    transfer_moved(p);
     if (p->err < 0)
         return 0;
     if (p->ahead_len > 0) {
@@ -151,7 +156,7 @@ static size_t transfer_on_read(char *ptr, size_t size, size_t n, void *arg)
     if (n)
         memcpy(ptr, (const char *)p->req->body + p->sent, n);
     p->sent += n;
-    p->progress_ns = p->loop->now_ns;
+    transfer_moved(p);
     return n;
 }
 

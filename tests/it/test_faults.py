@@ -2,8 +2,10 @@
 """What networks and servers do to those who read: readers wait, or get an error in time, and never a
 wrong byte."""
 
+import concurrent.futures
 import errno
 import os
+import signal
 import threading
 import time
 
@@ -51,6 +53,24 @@ def test_a_storm_of_503(through, tree):
     threading.Timer(2, p.clear).start()
     assert sha256_of(m.join("large/ten")) == sha256_of(os.path.join(folder, "large/ten"))
     assert m.status()["backend"]["retries"] > 0
+
+
+def test_a_long_storm_of_503(through, tree):
+    """As long as the time that a read may take is not over, SlowDown is waited out; and not by knocking
+    all the time."""
+    folder, _ = tree
+    m, p = through("--metadata-ttl", "indefinite")
+    paths = ["large/ten", "chunk+1", "small/a", "one"]
+    for path in paths:
+        os.stat(m.join(path))
+    p.reset()
+    p.fault("slowdown")
+    threading.Timer(17, p.clear).start()
+    with concurrent.futures.ThreadPoolExecutor(len(paths)) as pool:
+        sums = list(pool.map(lambda path: sha256_of(m.join(path)), paths))
+    assert sums == [sha256_of(os.path.join(folder, path)) for path in paths]
+    assert p.stats()["faults"] < 40 * len(paths)
+    assert m.status()["backend"]["errors"] == 0
 
 
 @pytest.mark.sanitized
@@ -132,6 +152,45 @@ def test_server_gone(zc, own_server):
     began = time.monotonic()
     assert m.umount().returncode == 0, "unmounting hangs on a dead server"
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.sanitized
+def test_server_frozen(zc, own_server):
+    """More readers than there are connections, of a server that says nothing any more: all of them have
+    their error when the time that was set is over, and not one batch after the other. (Over io_uring
+    the kernel holds back what does not fit into its rings, and the daemon cannot see how long.)"""
+    objects = {f"small{i:03d}": make_bytes(100_000, i) for i in range(90)}
+    objects |= {f"large{i}": make_bytes(12 * MIB, i) for i in range(4)}
+    own_server.client().create_bucket(Bucket="data")
+    for key, data in objects.items():
+        own_server.client().put_object(Bucket="data", Key=key, Body=data)
+    m = zc.mount("s3://data", "--read-timeout", "4s", "--metadata-ttl", "indefinite", "--io-uring", "off", server=own_server)
+    os.listdir(m.path)
+    ended = {}
+
+    def read(key):
+        began = time.monotonic()
+        try:
+            with open(m.join(key), "rb") as f:
+                f.read()
+            ended[key] = "it was read", 0
+        except OSError as e:
+            ended[key] = errno.errorcode[e.errno], time.monotonic() - began
+
+    threads = [threading.Thread(target=read, args=(k,)) for k in objects]
+    own_server.process.send_signal(signal.SIGSTOP)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(60)
+    finally:
+        own_server.process.send_signal(signal.SIGCONT)
+    assert {e for e, _ in ended.values()} == {"EIO"} and len(ended) == len(objects), ended
+    times = sorted(t for _, t in ended.values())
+    assert times[0] > 3.5 and times[-1] < 11, times
+    for key, data in objects.items():
+        assert m.read(key) == data, key
 
 
 @pytest.mark.sanitized

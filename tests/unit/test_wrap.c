@@ -99,12 +99,13 @@ struct plan {
     struct zc_fault faults[16];
     unsigned n;
     bool for_ever;
+    uint64_t storm; /* the last for so many requests */
 };
 
 static struct zc_fault plan_next(void *user, uint64_t n, enum zc_fault_op op, const char *path)
 {
     struct plan *p = user;
-    if (p->n && (n < p->n || p->for_ever))
+    if (p->n && (n < p->n || n < p->storm || p->for_ever))
         return p->faults[ZC_MIN(n, (uint64_t)p->n - 1)];
     return (struct zc_fault){0};
 }
@@ -236,6 +237,114 @@ static void a_deadline_is_a_deadline(void **state)
     fixture_free(&f);
 }
 
+/* A store that says "later" for longer than ten attempts take is waited for, and no longer. */
+static void later_is_waited_for(void **state)
+{
+    struct zc_retry_config cfg = {
+        .base_ns = ZC_NS_PER_MS, .cap_ns = 4 * ZC_NS_PER_MS, .deadline_ns = 60 * ZC_NS_PER_S};
+    struct fixture f = {.plan = {.faults = {{.err = -EAGAIN}}, .n = 1, .storm = 40}};
+    fixture_init(&f, &cfg);
+    assert_int_equal(one_get(&f, 1000, 0, 1000, NULL), 0);
+    assert_int_equal(f.be->stats->retries, 40);
+    fixture_free(&f);
+
+    f.plan = (struct plan){.faults = {{.err = -EAGAIN}}, .n = 1, .for_ever = true};
+    cfg.deadline_ns = 300 * ZC_NS_PER_MS;
+    fixture_init(&f, &cfg);
+    int64_t t = zc_now_ns();
+    assert_int_equal(one_get(&f, 1000, 0, 1000, NULL), -EAGAIN);
+    t = zc_now_ns() - t;
+    assert_true(t > 250 * ZC_NS_PER_MS && t < 5 * ZC_NS_PER_S);
+    assert_true(f.be->stats->retries > 20);
+    fixture_free(&f);
+}
+
+/* No back-off, however long it is by then, gives away what is left of the time. */
+static void back_off_ends_with_the_deadline(void **state)
+{
+    static const struct zc_retry_config cfg = {.base_ns = 20 * ZC_NS_PER_MS,
+                                               .cap_ns = 1000 * ZC_NS_PER_S,
+                                               .deadline_ns = 400 * ZC_NS_PER_MS};
+    for (int i = 0; i < 4; i++) {
+        struct fixture f = {.plan = {.faults = {{.err = -EAGAIN}}, .n = 1, .for_ever = true}};
+        fixture_init(&f, &cfg);
+        int64_t t = zc_now_ns();
+        assert_int_equal(one_get(&f, 1000, 0, 1000, NULL), -EAGAIN);
+        t = zc_now_ns() - t;
+        assert_true(t >= 380 * ZC_NS_PER_MS && t < 5 * ZC_NS_PER_S);
+        fixture_free(&f);
+    }
+}
+
+static void nonsense_is_not_waited_for(void **state)
+{
+    static const struct zc_retry_config cfg = {.base_ns = ZC_NS_PER_MS, .cap_ns = 4 * ZC_NS_PER_MS};
+    struct fixture f = {.plan = {.faults = {{.err = -EBADMSG}}, .n = 1, .for_ever = true}};
+    fixture_init(&f, &cfg);
+    assert_int_equal(one_get(&f, 1000, 0, 1000, NULL), -EBADMSG);
+    assert_int_equal(f.be->stats->retries, 9);
+    fixture_free(&f);
+}
+
+/* A source that answers nothing: it ends what has stood still for as long as the request says. */
+struct mute {
+    struct zc_backend be;
+    struct zc_backend_stats stats;
+    int64_t stall_ns[4]; /* of the first attempts */
+    unsigned n;
+    uint64_t give; /* bytes at first */
+};
+
+static void mute_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    struct mute *m = zc_container_of(be, struct mute, be);
+    unsigned char buf[64];
+    if (m->n < ZC_ARRAY_SIZE(m->stall_ns))
+        m->stall_ns[m->n] = req->base.stall_ns;
+    assert_int_equal(req->base.deadline_ns, 0);
+    if (m->n++ == 0 && m->give) {
+        ht_fill(buf, req->off, m->give);
+        req->data(req, buf, m->give);
+    }
+    usleep((useconds_t)(ZC_MIN(req->base.stall_ns, 50 * ZC_NS_PER_MS) / 1000) + 1);
+    zc_error_set(&req->base.err, -ETIMEDOUT, "silence");
+    req->done(req, -ETIMEDOUT);
+}
+
+static void mute_free(struct zc_backend *be)
+{
+}
+
+static const struct zc_backend_ops mute_ops = {.get = mute_get, .free = mute_free};
+
+/* Every attempt, the first one too, is told how long it may stand still: what is left. */
+static void silence_ends_in_time(void **state)
+{
+    struct zc_retry_config cfg = {.base_ns = ZC_NS_PER_MS, .deadline_ns = 200 * ZC_NS_PER_MS};
+    for (uint64_t give = 0; give <= 10; give += 10) {
+        struct mute m = {.give = give};
+        struct zc_net_config net_cfg = {.loops = 1};
+        struct zc_net *net;
+        struct zc_backend *be;
+        m.be = (struct zc_backend){.ops = &mute_ops, .url = "mute:", .stats = &m.stats};
+        assert_int_equal(zc_net_new(&net_cfg, &net), 0);
+        assert_int_equal(zc_retry_new(&m.be, net, &cfg, &be), 0);
+        struct get *g = get_new("a", 1000, 0, 1000, ZC_PRIO_DEMAND);
+        int64_t t = zc_now_ns();
+        zc_backend_get(be, &g->req);
+        assert_int_equal(get_wait(g), -ETIMEDOUT);
+        t = zc_now_ns() - t;
+        assert_true(t >= 190 * ZC_NS_PER_MS && t < 5 * ZC_NS_PER_S);
+        assert_int_equal(g->got, give);
+        assert_true(m.stall_ns[0] > 0 && m.stall_ns[0] <= cfg.deadline_ns);
+        assert_true(m.n > 1);
+        assert_true(m.stall_ns[1] <= cfg.deadline_ns - 40 * ZC_NS_PER_MS);
+        get_free(g);
+        zc_backend_free(be);
+        zc_net_free(net);
+    }
+}
+
 static void the_callers_own_error_goes_up(void **state)
 {
     struct fixture f = {0};
@@ -340,7 +449,7 @@ static void limit_keeps_to_its_number(void **state)
     struct zc_backend *mem = mem_new(), *be;
     struct get *g[100];
     mem_hold(mem, true);
-    assert_int_equal(zc_limit_new(mem, 8, &be), 0);
+    assert_int_equal(zc_limit_new(mem, NULL, 8, &be), 0);
     for (int i = 0; i < 100; i++) {
         g[i] = get_new("a", 100, 0, 100, ZC_PRIO_DEMAND);
         zc_backend_get(be, &g[i]->req);
@@ -362,7 +471,7 @@ static void demand_finds_a_free_slot(void **state)
     struct zc_backend *mem = mem_new(), *be;
     struct get *warm[20], *ahead, *demand[8];
     mem_hold(mem, true);
-    assert_int_equal(zc_limit_new(mem, 8, &be), 0);
+    assert_int_equal(zc_limit_new(mem, NULL, 8, &be), 0);
     for (int i = 0; i < 20; i++) {
         warm[i] = get_new("w", 100, 0, 100, ZC_PRIO_WARM);
         zc_backend_get(be, &warm[i]->req);
@@ -400,7 +509,7 @@ static void demand_finds_a_free_slot(void **state)
 static void one_slot_serves_everybody(void **state)
 {
     struct zc_backend *mem = mem_new(), *be;
-    assert_int_equal(zc_limit_new(mem, 1, &be), 0);
+    assert_int_equal(zc_limit_new(mem, NULL, 1, &be), 0);
     for (int prio = 0; prio < ZC_PRIO_N; prio++) {
         struct get *g = get_new("a", 100, 0, 100, (enum zc_prio)prio);
         zc_backend_get(be, &g->req);
@@ -415,7 +524,7 @@ static void what_waits_can_be_cancelled(void **state)
     struct zc_backend *mem = mem_new(), *be;
     struct get *g[6];
     mem_hold(mem, true);
-    assert_int_equal(zc_limit_new(mem, 2, &be), 0);
+    assert_int_equal(zc_limit_new(mem, NULL, 2, &be), 0);
     for (int i = 0; i < 6; i++) {
         g[i] = get_new("a", 100, 0, 100, ZC_PRIO_DEMAND);
         zc_backend_get(be, &g[i]->req);
@@ -444,7 +553,7 @@ static void failures_on_the_spot_do_not_recurse(void **state)
     struct zc_backend *mem = mem_new(), *be;
     struct get **g = calloc(N, sizeof(*g));
     mem_hold(mem, true);
-    assert_int_equal(zc_limit_new(mem, 1, &be), 0);
+    assert_int_equal(zc_limit_new(mem, NULL, 1, &be), 0);
     for (int i = 0; i < N; i++) {
         g[i] = get_new("a", 100, 90, i ? 20 : 5, ZC_PRIO_DEMAND); /* past the end: fails at once */
         zc_backend_get(be, &g[i]->req);
@@ -457,6 +566,159 @@ static void failures_on_the_spot_do_not_recurse(void **state)
     }
     free(g);
     zc_backend_free(be);
+}
+
+/* ---- limit: what waits in vain ---- */
+
+struct queue {
+    struct zc_net *net;
+    struct zc_backend *mem, *be;
+    struct get *g[20];
+};
+
+/* Two in flight at a source that holds all, and eighteen that wait. */
+static void queue_init(struct queue *q, int64_t stall_ns, int64_t deadline_ns)
+{
+    struct zc_net_config net = {.loops = 1};
+    assert_int_equal(zc_net_new(&net, &q->net), 0);
+    q->mem = mem_new();
+    mem_hold(q->mem, true);
+    assert_int_equal(zc_limit_new(q->mem, q->net, 2, &q->be), 0);
+    for (int i = 0; i < 20; i++) {
+        q->g[i] = get_new("a", 100, 0, 100, (enum zc_prio)(i % ZC_PRIO_N));
+        q->g[i]->req.base.stall_ns = stall_ns;
+        q->g[i]->req.base.deadline_ns = deadline_ns;
+        zc_backend_get(q->be, &q->g[i]->req);
+    }
+    assert_true(mem_held(q->mem) <= 2);
+}
+
+static unsigned queue_ended(struct queue *q)
+{
+    unsigned n = 0;
+    for (int i = 0; i < 20; i++)
+        n += get_ended(q->g[i]);
+    return n;
+}
+
+static void queue_free(struct queue *q)
+{
+    while (mem_release(q->mem, 20))
+        ;
+    for (int i = 0; i < 20; i++) {
+        get_wait(q->g[i]);
+        get_free(q->g[i]);
+    }
+    zc_backend_free(q->be);
+    zc_net_free(q->net);
+}
+
+/* Nothing comes of those in flight: what waits does not wait for their end. */
+static void what_waits_in_vain_ends(void **state)
+{
+    struct queue q;
+    int64_t t = zc_now_ns();
+    queue_init(&q, 200 * ZC_NS_PER_MS, 0);
+    unsigned held = mem_held(q.mem);
+    while (queue_ended(&q) < 20 - held)
+        usleep(2000);
+    assert_true(zc_now_ns() - t >= 200 * ZC_NS_PER_MS);
+    for (int i = 0; i < 20; i++) {
+        if (!get_ended(q.g[i]))
+            continue;
+        assert_int_equal(q.g[i]->err, -ETIMEDOUT);
+        assert_non_null(strstr(q.g[i]->req.base.err.text, "mem:: waited for its turn"));
+    }
+    assert_int_equal(mem_held(q.mem), held);
+    assert_int_equal(mem_requests(q.mem), held);
+    queue_free(&q);
+
+    /* A deadline ends it too, whatever comes. */
+    queue_init(&q, 0, zc_now_ns() + 200 * ZC_NS_PER_MS);
+    held = mem_held(q.mem);
+    while (queue_ended(&q) < 20 - held)
+        usleep(2000);
+    queue_free(&q);
+}
+
+/* A slow source is no dead one: one answer a while, and nobody is sent away. */
+static void a_slow_source_is_waited_for(void **state)
+{
+    struct queue q;
+    int64_t t = zc_now_ns();
+    queue_init(&q, 3 * ZC_NS_PER_S, 0);
+    for (unsigned n = 1; n <= 20; n++) {
+        usleep(160000);
+        assert_int_equal(mem_release(q.mem, 1), 1);
+    }
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(get_wait(q.g[i]), 0);
+    assert_true(zc_now_ns() - t > 3 * ZC_NS_PER_S);
+    queue_free(&q);
+}
+
+/* A source whose first get comes byte by byte, by the test's hand; the second is reset. */
+struct trickle {
+    struct zc_backend be;
+    struct zc_backend_stats stats;
+    _Atomic(struct zc_get_req *) first;
+    unsigned n; /* one at a time: under a limit of one */
+};
+
+static void trickle_get(struct zc_backend *be, struct zc_get_req *req)
+{
+    struct trickle *t = zc_container_of(be, struct trickle, be);
+    unsigned char buf[100];
+    switch (t->n++) {
+    case 0:
+        t->first = req;
+        return;
+    case 1:
+        zc_error_set(&req->base.err, -ECONNRESET, "reset");
+        req->done(req, -ECONNRESET);
+        return;
+    }
+    ht_fill(buf, req->off, req->len);
+    req->data(req, buf, req->len);
+    req->done(req, 0);
+}
+
+static const struct zc_backend_ops trickle_ops = {.get = trickle_get, .free = mute_free};
+
+/* A request that waited for long, while others got something, has all its time once its turn has
+   come, and is tried again. */
+static void time_begins_with_the_turn(void **state)
+{
+    struct zc_retry_config cfg = {
+        .base_ns = ZC_NS_PER_MS, .cap_ns = 4 * ZC_NS_PER_MS, .deadline_ns = 2 * ZC_NS_PER_S};
+    struct zc_net_config net_cfg = {.loops = 1};
+    struct trickle t = {0};
+    struct zc_net *net;
+    struct zc_backend *limit, *be;
+    t.be = (struct zc_backend){.ops = &trickle_ops, .url = "trickle:", .stats = &t.stats};
+    assert_int_equal(zc_net_new(&net_cfg, &net), 0);
+    assert_int_equal(zc_limit_new(&t.be, net, 1, &limit), 0);
+    assert_int_equal(zc_retry_new(limit, net, &cfg, &be), 0);
+    struct get *first = get_new("a", 100, 0, 100, ZC_PRIO_DEMAND),
+               *second = get_new("b", 100, 0, 100, ZC_PRIO_DEMAND);
+    zc_backend_get(be, &first->req);
+    zc_backend_get(be, &second->req);
+    struct zc_get_req *req = t.first;
+    for (uint64_t i = 0; i < req->len; i++) {
+        unsigned char byte;
+        usleep(25000);
+        ht_fill(&byte, req->off + i, 1);
+        assert_int_equal(req->data(req, &byte, 1), 0);
+        assert_false(get_ended(second));
+    }
+    req->done(req, 0);
+    assert_int_equal(get_wait(first), 0);
+    assert_int_equal(get_wait(second), 0);
+    assert_int_equal(t.n, 3);
+    get_free(second);
+    get_free(first);
+    zc_backend_free(be);
+    zc_net_free(net);
 }
 
 /* A source whose get() comes back only when the wrapper around it is gone. */
@@ -500,7 +762,7 @@ static void one_on_its_way_out_outlasts_the_wrapper(void **state)
     pthread_t thread;
     pthread_cond_init(&l.cond, NULL);
     l.get = get_new("a", 100, 0, 100, ZC_PRIO_DEMAND);
-    assert_int_equal(zc_limit_new(&l.be, 1, &l.wrapper), 0);
+    assert_int_equal(zc_limit_new(&l.be, NULL, 1, &l.wrapper), 0);
     assert_int_equal(pthread_create(&thread, NULL, lingering_thread, &l), 0);
     pthread_mutex_lock(&l.lock);
     while (!l.asked)
@@ -538,7 +800,7 @@ static void right_bytes_by_chance(void **state)
     cfg.attempts = 20;
     assert_int_equal(zc_net_new(&net_cfg, &net), 0);
     assert_int_equal(zc_fault_new(mem, net, zc_fault_by_chance, &chance, &fault), 0);
-    assert_int_equal(zc_limit_new(fault, 16, &limit), 0);
+    assert_int_equal(zc_limit_new(fault, net, 16, &limit), 0);
     assert_int_equal(zc_retry_new(limit, net, &cfg, &be), 0);
     for (int i = 0; i < 400; i++) {
         g[i] = get_new("a", 20000, (uint64_t)i * 7, 10000, (enum zc_prio)(i % ZC_PRIO_N));
@@ -600,6 +862,10 @@ int main(void)
         cmocka_unit_test(progress_counts_anew),
         cmocka_unit_test(nobody_there_is_waited_for),
         cmocka_unit_test(a_deadline_is_a_deadline),
+        cmocka_unit_test(later_is_waited_for),
+        cmocka_unit_test(back_off_ends_with_the_deadline),
+        cmocka_unit_test(nonsense_is_not_waited_for),
+        cmocka_unit_test(silence_ends_in_time),
         cmocka_unit_test(the_callers_own_error_goes_up),
         cmocka_unit_test(cancel_ends_the_back_off),
         cmocka_unit_test(cancel_before_submission),
@@ -609,6 +875,9 @@ int main(void)
         cmocka_unit_test(one_slot_serves_everybody),
         cmocka_unit_test(what_waits_can_be_cancelled),
         cmocka_unit_test(failures_on_the_spot_do_not_recurse),
+        cmocka_unit_test(what_waits_in_vain_ends),
+        cmocka_unit_test(a_slow_source_is_waited_for),
+        cmocka_unit_test(time_begins_with_the_turn),
         cmocka_unit_test(one_on_its_way_out_outlasts_the_wrapper),
         cmocka_unit_test(right_bytes_by_chance),
         cmocka_unit_test(chance_is_the_seeds),
