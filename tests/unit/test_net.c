@@ -483,6 +483,25 @@ static void deadlines_end_what_waits_too(void **state)
     }
 }
 
+/* What waits for a connection that others hold in vain is not given one to do the same. */
+static void stalls_end_what_waits_too(void **state)
+{
+    enum { N = 30 };
+    struct fixture *f = *state;
+    struct call *c[N];
+    for (int i = 0; i < N; i++) {
+        c[i] = call_new(f, "GET", "/silent/0");
+        c[i]->http.stall_ns = 500 * ZC_NS_PER_MS;
+        call_start(f, c[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(call_wait(c[i]), -ETIMEDOUT);
+        assert_non_null(strstr(c[i]->http.why, "no byte came for"));
+        call_free(c[i]);
+    }
+    assert_in_range(ht_connections(f->server), 3, N / 2);
+}
+
 static void data_can_stop_it(void **state)
 {
     struct fixture *f = *state;
@@ -736,6 +755,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nobody_listens, setup_one, teardown),
         cmocka_unit_test_setup_teardown(stalls_end, setup_one, teardown),
         cmocka_unit_test_setup_teardown(deadlines_end_what_waits_too, setup_narrow, teardown),
+        cmocka_unit_test_setup_teardown(stalls_end_what_waits_too, setup_narrow, teardown),
         cmocka_unit_test_setup_teardown(data_can_stop_it, setup_one, teardown),
         cmocka_unit_test_setup_teardown(cancel_ends_it, setup_two, teardown),
         cmocka_unit_test_setup_teardown(cancel_at_any_moment, setup_two, teardown),
