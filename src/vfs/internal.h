@@ -20,9 +20,13 @@
 #include <stdatomic.h>
 
 #define VFS_ROOT_DIR 1u
-/* Listings of more entries than this are not made again for one lookup: the name is asked for
- * alone. */
+/* For a listing of more entries than this no lookup waits: the name is asked for alone. */
 #define VFS_BIG_DIR 4000u
+/* Names asked for alone since the last listing, one for each so many entries, after which it is
+ * made again. */
+#define VFS_NAMES_A_SINGLE 500u
+/* How long the store is asked for what is known from before. */
+#define VFS_AGAIN_DEADLINE (15 * ZC_NS_PER_S)
 /* How long the kernel may keep what is synthetic: sources come and go, and to ask again costs no
  * request to a store. */
 #define VFS_SYNTHETIC_NS ZC_NS_PER_S
@@ -176,10 +180,15 @@ struct vfs_dir *vfs_dir_child(struct zc_vfs *v, struct vfs_dir *parent, const ch
 bool vfs_dir_unmake(struct zc_vfs *v, struct vfs_dir *d);
 struct vfs_dir *vfs_dir_parent(struct zc_vfs *v, struct vfs_dir *d);
 
+/* lookup.c */
+/* Can the table answer for this name, yes or no? Under d->lock. */
+bool vfs_dir_knows(struct zc_vfs *v, struct vfs_dir *d, const char *name);
+
 /* listing.c */
 /* Is the listing there and young enough? Under d->lock. */
 bool vfs_dir_fresh(struct zc_vfs *v, struct vfs_dir *d);
-/* Queues w for the listing and starts one if none is under way. Takes d->lock itself. */
+/* Queues w (NULL: nobody waits) for the listing and starts one if none is under way. Takes d->lock
+   itself. */
 void vfs_list(struct zc_vfs *v, struct vfs_dir *d, struct vfs_wait *w);
 /* Nanoseconds that something in d confirmed at checked_s stays valid. */
 int64_t vfs_valid_ns(struct zc_vfs *v, const struct vfs_dir *d, uint32_t checked_s);

@@ -14,10 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* How long an outdated listing may be used again after the store failed, and how long the store is
- * asked. */
+/* How long an outdated listing may be used again after the store failed. */
 #define LIST_STALE_OK_S 10
-#define LIST_AGAIN_DEADLINE (15 * ZC_NS_PER_S)
 
 struct listing {
     struct vfs_op op;
@@ -126,7 +124,7 @@ static void listing_end(struct listing *l, int err)
         uint32_t now = vfs_now_s(v);
         uint32_t ttl = (uint32_t)ZC_MIN(d->src->cfg.ttl_ns / ZC_NS_PER_S, (int64_t)UINT32_MAX);
         uint32_t keep = ZC_MIN(ttl, (uint32_t)LIST_STALE_OK_S);
-        d->listed_s = now + keep > ttl ? now + keep - ttl : 1;
+        d->listed_s = ZC_MAX(d->listed_s, now + keep > ttl ? now + keep - ttl : 1);
         err = 0;
     }
     d->listing = false;
@@ -188,6 +186,8 @@ static void listing_page(struct zc_list_req *req, int err, const struct zc_entry
     free(l->token);
     l->token = token;
     l->req.token = token;
+    if (l->again) /* there may be hundreds of pages */
+        l->req.base.deadline_ns = zc_now_ns() + VFS_AGAIN_DEADLINE;
     memset(l->req.base.priv, 0,
            sizeof(l->req.base.priv)); /* a new request, but for its cancelled flag */
     zc_backend_list(d->src->cfg.be, &l->req);
@@ -201,7 +201,7 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
     l->req = (struct zc_list_req){
         /* before a cancel can come */
         .base = {.prio = ZC_PRIO_DEMAND,
-                 .deadline_ns = again ? zc_now_ns() + LIST_AGAIN_DEADLINE : 0},
+                 .deadline_ns = again ? zc_now_ns() + VFS_AGAIN_DEADLINE : 0},
         .path = d->path,
         .done = listing_page,
     };
@@ -213,6 +213,7 @@ static int listing_start(struct zc_vfs *v, struct vfs_dir *d, bool again)
     vfs_dir_pin(d);
     l->v = v;
     l->d = d;
+    l->again = again;
     atomic_fetch_add(&v->listings, 1);
     atomic_fetch_add(&d->src->listings, 1);
     zc_backend_list(d->src->cfg.be, &l->req);
@@ -230,12 +231,13 @@ void vfs_list(struct zc_vfs *v, struct vfs_dir *d, struct vfs_wait *w)
         vfs_restore(v, d);
 
     pthread_mutex_lock(&d->lock);
-    if (!w->name && !d->listing && vfs_dir_fresh(v, d)) {
+    if (w && !d->listing && (w->name ? vfs_dir_knows(v, d, w->name) : vfs_dir_fresh(v, d))) {
         pthread_mutex_unlock(&d->lock);
         w->done(w, 0);
         return;
     }
-    zc_list_push_back(&d->waiters, &w->link);
+    if (w)
+        zc_list_push_back(&d->waiters, &w->link);
     bool start = !d->listing, again = d->state == VFS_LISTED;
     if (start) {
         d->listing = true;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lookups. A fresh listing answers at once, yes or no. Otherwise: the first name asked for in a
- * directory is asked for alone, the second one makes it a listing; in a directory that is known to
- * be big, or that turns out big while it is being listed, names are always asked for alone.
+ * Lookups. A fresh listing answers at once, yes; and no, as long as it is younger than the time for
+ * which a missing name is believed. Otherwise: the first name asked for in a directory is asked for
+ * alone, the second one makes it a listing, and so does the first one after a listing whose time is
+ * over. In a directory that is known to be big, or that turns out big while it is being listed,
+ * names are always asked for alone. When that has cost about as much as a listing would, one is
+ * made for those that come after, and nobody waits for it.
  */
 #include "vfs/internal.h"
 
@@ -21,11 +24,48 @@ struct lookup {
     char name[];
 };
 
-static int64_t lookup_negative_ns(const struct vfs_dir *d, int64_t valid)
+/* How long it is to be believed that a name is missing, which the store said at said_s. */
+static int64_t lookup_negative_ns(struct zc_vfs *v, const struct vfs_dir *d, uint32_t said_s)
 {
     if (!d->src)
         return 0; /* a source may come there */
-    return d->src->cfg.negative_ttl_ns >= 0 ? ZC_MIN(valid, d->src->cfg.negative_ttl_ns) : valid;
+    int64_t valid = vfs_valid_ns(v, d, said_s), negative = d->src->cfg.negative_ttl_ns;
+    if (negative < 0 || negative == ZC_TTL_INDEFINITE)
+        return valid;
+    negative -= (int64_t)(vfs_now_s(v) - said_s) * ZC_NS_PER_S;
+    return ZC_MIN(valid, ZC_MAX(negative, (int64_t)0));
+}
+
+bool vfs_dir_knows(struct zc_vfs *v, struct vfs_dir *d, const char *name)
+{
+    if (!d->src)
+        return true;
+    uint32_t i = vfs_dir_find(d, name);
+    if (i != UINT32_MAX)
+        return vfs_dir_fresh(v, d) || vfs_fresh(v, d, d->entries[i].checked_s);
+    return d->state == VFS_LISTED && lookup_negative_ns(v, d, d->listed_s) > 0;
+}
+
+enum lookup_way { LOOKUP_LIST, LOOKUP_ALONE, LOOKUP_BOTH };
+
+/* How to ask for a name. A name costs a store two requests, a listing one for each thousand names:
+   about as much is spent on names alone before a listing. Under d->lock. */
+static enum lookup_way lookup_way(struct zc_vfs *v, struct vfs_dir *d)
+{
+    if (d->src->cfg.ttl_ns == 0)
+        return LOOKUP_ALONE;
+    bool big = d->live > VFS_BIG_DIR;
+    if (d->listing)
+        return big ? LOOKUP_ALONE : LOOKUP_LIST;
+    if (d->state == VFS_UNLISTED && v->cfg.keep_listings && !d->tried_index)
+        return LOOKUP_LIST; /* it may be in the index */
+    if (d->state == VFS_LISTED && !big && !vfs_dir_fresh(v, d))
+        return LOOKUP_LIST;
+    if (d->singles <= d->live / VFS_NAMES_A_SINGLE) {
+        d->singles++;
+        return LOOKUP_ALONE;
+    }
+    return big ? LOOKUP_BOTH : LOOKUP_LIST;
 }
 
 /* The answer that the table has now. Under d->lock. */
@@ -34,8 +74,7 @@ static int lookup_answer(struct zc_vfs *v, struct vfs_dir *d, const char *name,
 {
     uint32_t i = vfs_dir_find(d, name);
     if (i == UINT32_MAX) {
-        *node =
-            (struct zc_node){.valid_ns = lookup_negative_ns(d, vfs_valid_ns(v, d, d->listed_s))};
+        *node = (struct zc_node){.valid_ns = lookup_negative_ns(v, d, d->listed_s)};
         return -ENOENT;
     }
     vfs_entry_node(v, d, i, node);
@@ -50,6 +89,12 @@ static void lookup_reply(struct lookup *l, int err, const struct zc_node *node)
     vfs_op_end(l->v, &l->op);
     free(l->path);
     free(l);
+}
+
+/* An error that says nothing about the name. */
+static bool lookup_away(int err)
+{
+    return err != -EACCES && err != -ESHUTDOWN && err != -ECANCELED;
 }
 
 static void lookup_stat_done(struct zc_stat_req *req, int err, const struct zc_attr *attr)
@@ -73,9 +118,13 @@ static void lookup_stat_done(struct zc_stat_req *req, int err, const struct zc_a
     } else if (err == -ENOENT) {
         if (known != UINT32_MAX)
             vfs_dir_mark_gone(v, d, known);
-        node.valid_ns = lookup_negative_ns(d, d->src->cfg.ttl_ns);
-    } else if (known != UINT32_MAX && err != -EACCES && err != -ESHUTDOWN && err != -ECANCELED) {
-        /* The store cannot be reached: what it said last still stands. */
+        node.valid_ns = lookup_negative_ns(v, d, vfs_now_s(v));
+    } else if (known == UINT32_MAX && vfs_dir_fresh(v, d) && lookup_away(err)) {
+        /* The store cannot be reached: its last listing, without this name, still stands. */
+        node.valid_ns = ZC_NS_PER_S;
+        err = -ENOENT;
+    } else if (known != UINT32_MAX && lookup_away(err)) {
+        /* Likewise what it said of the name. */
         vfs_entry_node(v, d, known, &node);
         node.valid_ns = ZC_NS_PER_S;
         atomic_fetch_add(&d->krefs, 1);
@@ -124,25 +173,17 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
         return;
     }
     pthread_mutex_lock(&d->lock);
-    bool answered = vfs_dir_fresh(v, d), alone = false;
+    bool answered = true, again = false;
+    enum lookup_way way = LOOKUP_LIST;
     int err = 0;
     if (vfs_dir_removed(d)) {
-        answered = true;
         err = -ESTALE;
-    } else if (answered) {
+    } else if (vfs_dir_knows(v, d, name)) {
         err = lookup_answer(v, d, name, &node);
     } else {
-        uint32_t i = vfs_dir_find(d, name);
-        if (i != UINT32_MAX && vfs_fresh(v, d, d->entries[i].checked_s)) {
-            answered = true;
-            err = lookup_answer(v, d, name, &node);
-        } else if (d->src->cfg.ttl_ns == 0 || d->live > VFS_BIG_DIR) {
-            alone = true;
-        } else if (d->state == VFS_UNLISTED && !d->listing && d->singles == 0 &&
-                   !(v->cfg.keep_listings && !d->tried_index)) {
-            alone = true;
-            d->singles++;
-        }
+        answered = false;
+        again = vfs_dir_fresh(v, d);
+        way = lookup_way(v, d);
     }
     pthread_mutex_unlock(&d->lock);
     if (answered) {
@@ -156,7 +197,11 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
     }
     struct lookup *l = calloc(1, sizeof(*l) + len + 1);
     if (l) /* before a cancel can come */
-        l->stat = (struct zc_stat_req){.base = {.prio = ZC_PRIO_DEMAND}, .done = lookup_stat_done};
+        l->stat = (struct zc_stat_req){
+            .base = {.prio = ZC_PRIO_DEMAND,
+                     .deadline_ns = again ? zc_now_ns() + VFS_AGAIN_DEADLINE : 0},
+            .done = lookup_stat_done,
+        };
     err = l ? vfs_op_begin(v, &l->op, d->src, &l->stat.base) : -ENOMEM;
     if (err < 0) {
         vfs_dir_unpin(v, d);
@@ -169,7 +214,9 @@ void zc_vfs_lookup(struct zc_vfs *v, uint64_t parent, const char *name, zc_vfs_l
     l->d = d;
     l->fn = fn;
     l->user = user;
-    if (alone) {
+    if (way == LOOKUP_BOTH)
+        vfs_list(v, d, NULL);
+    if (way != LOOKUP_LIST) {
         lookup_alone(l);
         return;
     }

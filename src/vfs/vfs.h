@@ -51,7 +51,7 @@ struct zc_vfs_source_config {
     const char *identity;  /* names its data in the cache, see zc_fetch_src_new */
     int64_t ttl_ns; /* of listings and attributes; ZC_TTL_INDEFINITE: never asked again; 0: minimal,
                        every lookup and open asks the store */
-    int64_t negative_ttl_ns; /* of "no such file" in unlisted directories; -1 = ttl_ns */
+    int64_t negative_ttl_ns; /* of "no such file", at most ttl_ns; -1 = ttl_ns */
     uint32_t uid, gid;       /* ZC_ID_UNSET: the store's own, else the daemon's */
     uint32_t file_mode,
         dir_mode; /* permission bits, or ZC_ID_UNSET: the store's own, else 0444 and 0555 */

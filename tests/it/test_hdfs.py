@@ -22,6 +22,7 @@ import pytest
 
 from conftest import MIB, make_bytes
 from servers import hdfs
+from zcache import wait_for
 
 ENTRIES = int(os.environ.get("HDFS_ENTRIES") or 5000)
 KILLS = int(os.environ.get("HDFS_KILLS") or 3)

@@ -5,6 +5,7 @@ the store is asked for them."""
 import os
 import stat
 import subprocess
+import time
 
 import pytest
 from zcache import wait_for
@@ -59,3 +60,42 @@ def test_the_root_is_the_source_s(zc, folder, at):
     m.umount()
     m = zc.mount([(f"/{at}=" if at else "") + f"file://{folder}"], "--dir-mode", "0751", "--uid", "5")
     assert bits(m.join(at)) == (0o751, 5, 4712)
+
+
+# ---------------------------------------------------------------- names that are not there
+
+
+def there(mount, name):
+    return os.path.exists(mount.join(name))
+
+
+@pytest.mark.sanitized
+def test_a_new_name_in_a_listed_folder(zc, server, new_bucket):
+    """Frozen but for new objects: what is there is never asked for again, what is not there after its own time."""
+    bucket = new_bucket(server, {f"d/{i}": b"x" for i in range(20)})
+    m = zc.mount(f"s3://{bucket}", "--metadata-ttl", "indefinite", "--negative-metadata-ttl", "2s", server=server)
+    assert len(os.listdir(m.join("d"))) == 20
+    assert not there(m, "d/new")
+    server.client().put_object(Bucket=bucket, Key="d/new", Body=b"new")
+    wait_for(lambda: there(m, "d/new"), 10, message="the new object is never seen")
+    assert m.read("d/new") == b"new"
+    time.sleep(2.5)
+    asked = m.requests()
+    for i in range(20):
+        assert there(m, f"d/{i}")
+    assert m.requests() == asked
+    for _ in range(5):
+        assert not there(m, "d/none")
+    after = m.requests()
+    assert sum(after.values()) - sum(asked.values()) <= 3, "an answer was not remembered"
+
+
+@pytest.mark.sanitized
+def test_a_frozen_folder_asks_for_no_name(zc, server, new_bucket):
+    bucket = new_bucket(server, {"d/there": b"x"})
+    m = zc.mount(f"s3://{bucket}", "--metadata-ttl", "indefinite", server=server)
+    assert os.listdir(m.join("d")) == ["there"]
+    asked = m.requests(), server.requests()
+    for i in range(20):
+        assert not there(m, f"d/{i}")
+    assert (m.requests(), server.requests()) == asked

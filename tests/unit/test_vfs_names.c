@@ -6,6 +6,7 @@
 #include "vfs/internal.h"
 #include "vfstest.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -99,7 +100,7 @@ static void shop_list(struct zc_backend *be, struct zc_list_req *req)
         shop_list_now(s, req);
 }
 
-__attribute__((unused)) static void shop_release(struct shop *s)
+static void shop_release(struct shop *s)
 {
     s->hold = false;
     shop_list_now(s, zc_steal_ptr(&s->held));
@@ -333,6 +334,131 @@ static void a_frozen_root_is_asked_once(void **state)
     names_free(&t);
 }
 
+/* ENOENT, which may be believed for a time from `from` to `to` seconds. */
+static void missing(struct names *t, const char *name, int64_t from, int64_t to)
+{
+    struct zc_node node;
+    assert_int_equal(look(t, name, &node), -ENOENT);
+    assert_in_range(node.valid_ns / ZC_NS_PER_S, from, to);
+}
+
+static void a_missing_name_has_its_own_time(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    struct zc_vfs_source_config cfg = believed;
+    cfg.ttl_ns = ZC_TTL_INDEFINITE;
+    cfg.negative_ttl_ns = 5 * ZC_NS_PER_S;
+    names_new(&t, cfg);
+    shop_put(&t.shop, "there", "v");
+    listed(&t);
+    later(&t, 2);
+    missing(&t, "new", 2, 3);
+    assert_int_equal(t.shop.lists + t.shop.stats, 1);
+
+    shop_put(&t.shop, "new", "v");
+    later(&t, 4);
+    assert_int_equal(look(&t, "there", &node), 0);
+    assert_int_equal(t.shop.lists + t.shop.stats, 1);
+    assert_int_equal(look(&t, "new", &node), 0); /* alone */
+    assert_int_equal(t.shop.stats, 1);
+    assert_int_equal(t.shop.lists, 1);
+    assert_true(node.valid_ns == ZC_TTL_INDEFINITE);
+
+    /* The next one pays for a listing, which then stands for all. */
+    missing(&t, "other", 4, 5);
+    for (char name[] = "a"; *name < 'k'; ++*name)
+        missing(&t, name, 4, 5);
+    assert_int_equal(t.shop.stats, 1);
+    assert_int_equal(t.shop.lists, 2);
+
+    /* Away: the listing is still believed, and not for longer than before. */
+    t.shop.down = -ETIMEDOUT;
+    later(&t, 6);
+    missing(&t, "other", 1, 1);
+    assert_true(t.shop.deadline_ns - zc_now_ns() < 16 * ZC_NS_PER_S);
+    assert_int_equal(look(&t, "there", &node), 0);
+    t.shop.down = 0;
+    shop_put(&t.shop, "other", "v");
+    assert_int_equal(look(&t, "other", &node), 0);
+    names_free(&t);
+}
+
+static void frozen_data_are_not_asked_for(void **state)
+{
+    struct names t;
+    struct zc_vfs_source_config cfg = believed;
+    struct zc_node node;
+    cfg.ttl_ns = ZC_TTL_INDEFINITE;
+    names_new(&t, cfg);
+    shop_put(&t.shop, "there", "v");
+    listed(&t);
+    for (unsigned i = 0; i < 10; i++) {
+        later(&t, 100000);
+        assert_int_equal(look(&t, "new", &node), -ENOENT);
+        assert_true(node.valid_ns == ZC_TTL_INDEFINITE);
+        assert_int_equal(look(&t, "there", &node), 0);
+    }
+    assert_int_equal(t.shop.lists, 1);
+    assert_int_equal(t.shop.stats, 0);
+    names_free(&t);
+}
+
+#define MANY 50000u
+
+static void many(struct shop *s)
+{
+    char name[20];
+    s->entries = realloc(s->entries, MANY * sizeof(*s->entries));
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(name, sizeof(name), "f%u", i);
+        s->entries[i] = (struct zc_entry){
+            .name = strdup(name),
+            .attr = {.kind = ZC_KIND_FILE, .size = 1, .mode = 0644, .version = "v"}};
+    }
+    s->n = MANY;
+}
+
+static void a_big_directory_is_listed_again(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    char name[20];
+    names_new(&t, believed);
+    many(&t.shop);
+    listed(&t);
+    assert_int_equal(t.shop.pages, MANY / PAGE);
+    unsigned first = t.shop.pages;
+    later(&t, 61);
+    /* Alone, as often as a listing costs; then once more while that is made. */
+    t.shop.hold = true;
+    for (unsigned i = 0; i < MANY / VFS_NAMES_A_SINGLE + 1; i++) {
+        snprintf(name, sizeof(name), "f%u", i * 7);
+        assert_int_equal(look(&t, name, &node), 0);
+        assert_null(t.shop.held);
+    }
+    unsigned alone = t.shop.stats;
+    assert_int_equal(alone, MANY / VFS_NAMES_A_SINGLE + 1);
+    assert_int_equal(look(&t, "f40000", &node), 0);
+    assert_non_null(t.shop.held);
+    assert_int_equal(look(&t, "f40001", &node), 0); /* nobody waits */
+    assert_int_equal(t.shop.stats, alone + 2);
+    assert_int_equal(t.shop.lists, 2);
+    t.shop.held->base.deadline_ns -= 10 * ZC_NS_PER_S; /* so long did the first page take */
+    shop_release(&t.shop);
+    assert_int_equal(t.shop.pages, 2 * first);
+    /* Each page has its own time. */
+    assert_true(t.shop.deadline_ns - zc_now_ns() > 10 * ZC_NS_PER_S);
+    /* From now on nothing is asked, until it is too old again. */
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(name, sizeof(name), "f%u", i * 49);
+        assert_int_equal(look(&t, name, &node), 0);
+    }
+    assert_int_equal(t.shop.stats, alone + 2);
+    assert_int_equal(t.shop.pages, 2 * first);
+    names_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +466,9 @@ int main(void)
         cmocka_unit_test(the_root_is_the_store_s),
         cmocka_unit_test(so_is_one_beside_others),
         cmocka_unit_test(a_frozen_root_is_asked_once),
+        cmocka_unit_test(a_missing_name_has_its_own_time),
+        cmocka_unit_test(frozen_data_are_not_asked_for),
+        cmocka_unit_test(a_big_directory_is_listed_again),
     };
     return cmocka_run_group_tests_name("vfs_names", tests, NULL, NULL);
 }
