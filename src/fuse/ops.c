@@ -195,6 +195,7 @@ struct opendir_ctx {
 struct dir_handle {
     struct zc_list link; /* zc_fuse->dirs */
     struct zc_dirh *dh;
+    _Atomic bool read; /* from its beginning */
 };
 
 static void dir_handle_free(struct zc_fuse *f, struct dir_handle *h)
@@ -219,6 +220,7 @@ static void ops_dir_opened(void *user, int err, struct zc_dirh *dh)
         fuse_reply_err(c->req, ops_errno(err));
     } else {
         h->dh = dh;
+        atomic_init(&h->read, false);
         pthread_mutex_lock(&f->dirs_lock);
         zc_list_push_back(&f->dirs, &h->link);
         pthread_mutex_unlock(&f->dirs_lock);
@@ -257,10 +259,9 @@ static size_t ops_add_entry(fuse_req_t req, char *buf, size_t room, bool plus, c
 }
 
 /* Offsets: 1 after ".", 2 after "..", then 3 + place in the directory's table. */
-static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-                     struct fuse_file_info *fi, bool plus)
+static void list_reply(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct zc_dirh *dh,
+                       bool plus)
 {
-    struct zc_dirh *dh = ((struct dir_handle *)(uintptr_t)fi->fh)->dh;
     struct zc_node node = {.kind = ZC_KIND_DIR};
     const char *name;
     uint64_t at = (uint64_t)off;
@@ -291,6 +292,41 @@ static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
     }
 out:
     fuse_reply_buf(req, buf, used);
+}
+
+struct rewind_ctx {
+    fuse_req_t req;
+    fuse_ino_t ino;
+    size_t size;
+    bool plus;
+};
+
+static void ops_rewound(void *user, int err, struct zc_dirh *dh)
+{
+    struct rewind_ctx *c = user;
+    if (err < 0)
+        fuse_reply_err(c->req, ops_errno(err));
+    else
+        list_reply(c->req, c->ino, c->size, 0, dh, c->plus);
+    free(c);
+}
+
+/* The kernel does not tell of rewinddir(3): it reads from the beginning again. */
+static void ops_list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                     struct fuse_file_info *fi, bool plus)
+{
+    struct dir_handle *h = (struct dir_handle *)(uintptr_t)fi->fh;
+    if (off > 0 || !atomic_exchange(&h->read, true)) {
+        list_reply(req, ino, size, off, h->dh, plus);
+        return;
+    }
+    struct rewind_ctx *c = malloc(sizeof(*c));
+    if (!c) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    *c = (struct rewind_ctx){.req = req, .ino = ino, .size = size, .plus = plus};
+    zc_vfs_rewinddir(h->dh, ops_rewound, c);
 }
 
 static void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

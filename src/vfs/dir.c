@@ -185,6 +185,7 @@ void vfs_dir_mark_gone(struct zc_vfs *v, struct vfs_dir *d, uint32_t index)
         return;
     e->flags |=
         VFS_GONE; /* stays in the hash index, where find passes over it, until that is made anew */
+    e->gone_n = d->n;
     d->live--;
     atomic_fetch_add(&v->epoch, 1);
 }
@@ -215,6 +216,7 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
 {
     const struct vfs_entry *e = &d->entries[index];
     bool is_dir = e->flags & VFS_DIR;
+    uint32_t checked_s = e->flags & VFS_GONE ? 1 : e->checked_s;
     struct vfs_owner o;
     pthread_mutex_lock(&v->owners_lock);
     o = v->owners[e->owner];
@@ -241,8 +243,8 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
         .mode = mode,
         .uid = uid,
         .gid = gid,
-        .valid_ns = vfs_valid_ns(
-            v, d, d->state == VFS_LISTED ? ZC_MAX(d->listed_s, e->checked_s) : e->checked_s),
+        .valid_ns =
+            vfs_valid_ns(v, d, d->state == VFS_LISTED ? ZC_MAX(d->listed_s, checked_s) : checked_s),
     };
 }
 

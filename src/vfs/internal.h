@@ -38,9 +38,12 @@ struct vfs_entry {
     const char *version; /* likewise; "" for a directory */
     uint64_t size;
     int64_t mtime_ns;
-    uint32_t child;     /* number of the directory this entry is, 0 while it is not in memory */
-    uint32_t checked_s; /* vfs time at which the store last confirmed it */
-    uint32_t owner;     /* index into vfs->owners: mode, uid, gid */
+    uint32_t child; /* number of the directory this entry is, 0 while it is not in memory */
+    union {
+        uint32_t checked_s; /* vfs time at which the store last confirmed it */
+        uint32_t gone_n;    /* with VFS_GONE: how many entries there were when it went */
+    };
+    uint32_t owner; /* index into vfs->owners: mode, uid, gid */
     uint16_t name_len;
     uint16_t flags;
 };

@@ -175,8 +175,10 @@ bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d)
             uint32_t now = vfs_now_s(v),
                      age_s = (uint32_t)ZC_MIN(age / ZC_NS_PER_S, (int64_t)now - 1);
             d->listed_s = now - age_s;
-            for (uint32_t i = 0; i < d->n; i++)
-                d->entries[i].checked_s = d->listed_s;
+            for (uint32_t i = 0; i < d->n; i++) {
+                if (!(d->entries[i].flags & VFS_GONE))
+                    d->entries[i].checked_s = d->listed_s;
+            }
         } else {
             for (uint32_t i = 0; i < d->n; i++)
                 vfs_dir_mark_gone(v, d, i);

@@ -80,19 +80,40 @@ char *zc_vfs_path(struct zc_vfs *v, uint64_t node)
 
 /* ------------------------------------------------------------------ directory handles */
 
+/*
+ * A handle shows the first n entries of the table, those that were there when it was opened or
+ * rewound. One that was replaced since then has gone, and its successor stands behind them: it is
+ * shown in the place of the former one, so that each name comes once.
+ */
 struct zc_dirh {
-    struct vfs_op op;
-    struct vfs_wait wait;
     struct zc_vfs *v;
     struct vfs_dir *d; /* pinned */
-    uint32_t n;        /* entries when it was opened */
+    uint32_t n;        /* under d->lock */
+    _Atomic unsigned refs;
+};
+
+/* Waits for a listing that is young enough. */
+struct dirh_ask {
+    struct vfs_op op;
+    struct vfs_wait wait;
+    struct zc_dirh *dh; /* a reference */
+    bool opening;
     zc_vfs_opendir_fn *fn;
     void *user;
 };
 
+void zc_vfs_closedir(struct zc_dirh *dh)
+{
+    if (atomic_fetch_sub(&dh->refs, 1) != 1)
+        return;
+    vfs_dir_unpin(dh->v, dh->d);
+    free(dh);
+}
+
 static void dirh_listed(struct vfs_wait *w, int err)
 {
-    struct zc_dirh *dh = zc_container_of(w, struct zc_dirh, wait);
+    struct dirh_ask *a = zc_container_of(w, struct dirh_ask, wait);
+    struct zc_dirh *dh = a->dh;
     struct zc_vfs *v = dh->v;
     if (err == 0) {
         pthread_mutex_lock(&dh->d->lock);
@@ -100,36 +121,55 @@ static void dirh_listed(struct vfs_wait *w, int err)
         pthread_mutex_unlock(&dh->d->lock);
     }
     err = vfs_dir_error(dh->d, err);
-    vfs_op_end(v, &dh->op); /* before the handle is given away: it may be closed at once */
-    dh->fn(dh->user, err, err == 0 ? dh : NULL);
-    if (err < 0)
+    if (a->opening)
+        vfs_op_end(v, &a->op); /* before the handle is given away: it may be closed at once */
+    a->fn(a->user, err, err == 0 ? dh : NULL);
+    if (!a->opening || err < 0)
         zc_vfs_closedir(dh);
+    if (!a->opening)
+        vfs_op_end(v, &a->op);
+    free(a);
+}
+
+/* Takes the reference. */
+static void dirh_ask(struct zc_dirh *dh, bool opening, zc_vfs_opendir_fn *fn, void *user)
+{
+    struct dirh_ask *a = calloc(1, sizeof(*a));
+    int r = a ? vfs_op_begin(dh->v, &a->op, dh->d->src, NULL) : -ENOMEM;
+    if (r < 0) {
+        free(a);
+        zc_vfs_closedir(dh);
+        fn(user, r, NULL);
+        return;
+    }
+    a->dh = dh;
+    a->opening = opening;
+    a->fn = fn;
+    a->user = user;
+    a->wait.done = dirh_listed;
+    vfs_list(dh->v, dh->d, &a->wait);
 }
 
 void zc_vfs_opendir(struct zc_vfs *v, uint64_t node, zc_vfs_opendir_fn *fn, void *user)
 {
     struct vfs_dir *d = vfs_dir_of_node(v, node);
     struct zc_dirh *dh = d ? calloc(1, sizeof(*dh)) : NULL;
-    int r = !d ? -ENOTDIR : !dh ? -ENOMEM : vfs_op_begin(v, &dh->op, d->src, NULL);
-    if (r < 0) {
+    if (!dh) {
         if (d)
             vfs_dir_unpin(v, d);
-        free(dh);
-        fn(user, r, NULL);
+        fn(user, d ? -ENOMEM : -ENOTDIR, NULL);
         return;
     }
     dh->v = v;
     dh->d = d;
-    dh->fn = fn;
-    dh->user = user;
-    dh->wait.done = dirh_listed;
-    vfs_list(v, d, &dh->wait);
+    atomic_init(&dh->refs, 1);
+    dirh_ask(dh, true, fn, user);
 }
 
-void zc_vfs_closedir(struct zc_dirh *dh)
+void zc_vfs_rewinddir(struct zc_dirh *dh, zc_vfs_opendir_fn *fn, void *user)
 {
-    vfs_dir_unpin(dh->v, dh->d);
-    free(dh);
+    atomic_fetch_add(&dh->refs, 1);
+    dirh_ask(dh, false, fn, user);
 }
 
 int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name,
@@ -139,14 +179,20 @@ int zc_vfs_readdir(struct zc_dirh *dh, uint64_t at, bool ref, const char **name,
     int r = 0;
     pthread_mutex_lock(&d->lock);
     if (at < dh->n) {
-        *name = (d->entries[at].flags & VFS_GONE) ? NULL : d->entries[at].name;
-        vfs_entry_node(dh->v, d, (uint32_t)at, node);
-        if (ref && *name)
+        const struct vfs_entry *e = &d->entries[at];
+        if (e->flags & VFS_GONE) {
+            uint32_t heir = e->gone_n >= dh->n ? vfs_dir_find(d, e->name) : UINT32_MAX;
+            e = heir != UINT32_MAX ? &d->entries[heir] : NULL;
+        }
+        *name = e ? e->name : NULL;
+        if (e)
+            vfs_entry_node(dh->v, d, (uint32_t)(e - d->entries), node);
+        if (ref && e)
             atomic_fetch_add(&d->krefs, 1);
         r = 1;
     }
     pthread_mutex_unlock(&d->lock);
-    struct zc_vfs_source *s = r == 1 ? vfs_source_at(dh->v, d, (uint32_t)at) : NULL;
+    struct zc_vfs_source *s = r == 1 && *name ? vfs_source_at(dh->v, d, (uint32_t)node->id) : NULL;
     if (s)
         node->valid_ns = ZC_MIN(node->valid_ns, vfs_root_valid_ns(dh->v, s));
     return r;

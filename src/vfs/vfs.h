@@ -102,10 +102,14 @@ void zc_vfs_forget(struct zc_vfs *v, uint64_t node, uint64_t n);
    asked when its time is over. Adds no reference. */
 void zc_vfs_getattr(struct zc_vfs *v, uint64_t node, zc_vfs_lookup_fn *fn, void *user);
 
-/* A directory handle: the listing as it was when the handle was opened or rewound to 0. */
+/* A directory handle: the names that were there when it was opened or rewound, but for those that
+   are deleted since then. A file that is replaced meanwhile is shown once, old or new. */
 struct zc_dirh;
 typedef void zc_vfs_opendir_fn(void *user, int err, struct zc_dirh *dh);
 void zc_vfs_opendir(struct zc_vfs *v, uint64_t node, zc_vfs_opendir_fn *fn, void *user);
+/* As opening anew. dh is the same; NULL in case of an error, which leaves it as it was. It may be
+   closed before the answer. */
+void zc_vfs_rewinddir(struct zc_dirh *dh, zc_vfs_opendir_fn *fn, void *user);
 void zc_vfs_closedir(struct zc_dirh *dh);
 /* Entry number `at` (0 based, "." and ".." not included): 1 with name and node, 0 at the end. A
    place whose entry is gone has a NULL name: go on with the next. With ref, adds a reference as

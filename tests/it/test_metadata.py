@@ -99,3 +99,40 @@ def test_a_frozen_folder_asks_for_no_name(zc, server, new_bucket):
     for i in range(20):
         assert not there(m, f"d/{i}")
     assert (m.requests(), server.requests()) == asked
+
+
+# ---------------------------------------------------------------- folders that are open
+
+
+@pytest.mark.sanitized
+def test_a_file_replaced_during_a_listing_is_in_it_once(zc, work):
+    folder = os.path.join(work, "data")
+    os.makedirs(folder)
+    for i in range(4000):
+        with open(os.path.join(folder, f"some-longer-name-{i}"), "wb") as f:
+            f.write(b"old")
+    m = zc.mount(f"file://{folder}", "--metadata-ttl", "1")
+    order = os.listdir(m)
+    with os.scandir(m) as entries:
+        names = [next(entries).name]
+        for name in (order[0], order[-1]):  # one that was read, one that will be
+            with open(os.path.join(work, "new"), "wb") as f:
+                f.write(b"a new one")
+            os.rename(os.path.join(work, "new"), os.path.join(folder, name))
+        wait_for(lambda: os.stat(m.join(order[-1])).st_size == 9, 10, message="the new file is not seen")
+        names += [e.name for e in entries]
+    assert names == order
+    assert m.read(order[-1]) == b"a new one"
+
+
+@pytest.mark.sanitized
+def test_rewinding_is_opening_again(zc, folder):
+    m = zc.mount(f"file://{folder}", "--metadata-ttl", "2")
+    fd = os.open(m.join("dir"), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert os.listdir(fd) == ["file"]  # which rewinds at its end
+        with open(os.path.join(folder, "dir/more"), "wb") as f:
+            f.write(b"more")
+        wait_for(lambda: sorted(os.listdir(fd)) == ["file", "more"], 10, message="a rewound folder shows old names")
+    finally:
+        os.close(fd)

@@ -61,7 +61,7 @@ static struct zc_attr *shop_put(struct shop *s, const char *name, const char *ve
     return a;
 }
 
-__attribute__((unused)) static void shop_drop(struct shop *s, const char *name)
+static void shop_drop(struct shop *s, const char *name)
 {
     for (unsigned i = 0; i < s->n; i++) {
         if (strcmp(s->entries[i].name, name) == 0) {
@@ -459,6 +459,95 @@ static void a_big_directory_is_listed_again(void **state)
     names_free(&t);
 }
 
+static void rewound(struct names *t, struct zc_dirh *dh)
+{
+    struct vt_answer a = VT_ANSWER;
+    zc_vfs_rewinddir(dh, vt_on_opendir, &a);
+    assert_int_equal(vt_answer_get(&a), 0);
+    assert_ptr_equal(a.dh, dh);
+}
+
+static void an_open_directory_shows_each_name_once(void **state)
+{
+    struct names t;
+    struct zc_node node;
+    const char *name;
+    char text[100];
+    names_new(&t, believed);
+    shop_put(&t.shop, "a", "1");
+    shop_put(&t.shop, "b", "1");
+    shop_put(&t.shop, "c", "1");
+    struct zc_dirh *first = opened(&t);
+    assert_int_equal(zc_vfs_readdir(first, 1, false, &name, &node), 1);
+    uint64_t old = node.id;
+    for (unsigned round = 0; round < 3; round++) {
+        shop_put(&t.shop, "b", round & 1 ? "1" : "2");
+        later(&t, 61);
+        listed(&t);
+        vt_names(first, text);
+        assert_string_equal(text, "a b c ");
+        assert_int_equal(zc_vfs_readdir(first, 1, true, &name, &node), 1);
+        assert_string_equal(name, "b");
+        assert_true(node.id != old);
+        old = node.id;
+        zc_vfs_forget(t.w.v, node.id, 1);
+    }
+    /* One that is opened now does not see what was there before as well. */
+    struct zc_dirh *second = opened(&t);
+    vt_names(second, text);
+    assert_string_equal(text, "a c b ");
+
+    shop_put(&t.shop, "b", NULL); /* a directory now */
+    shop_drop(&t.shop, "c");
+    shop_put(&t.shop, "d", "1");
+    later(&t, 61);
+    listed(&t);
+    vt_names(first, text);
+    assert_string_equal(text, "a b ");
+    vt_names(second, text);
+    assert_string_equal(text, "a b ");
+    shop_put(&t.shop, "c", "2"); /* back again: neither is it new to them, nor is it there twice */
+    later(&t, 61);
+    listed(&t);
+    vt_names(first, text);
+    assert_string_equal(text, "a b c ");
+    rewound(&t, first);
+    vt_names(first, text);
+    assert_string_equal(text, "a b d c ");
+    zc_vfs_closedir(first);
+    zc_vfs_closedir(second);
+    names_free(&t);
+}
+
+static void rewinding_lists_again_when_it_is_time(void **state)
+{
+    struct names t;
+    char text[100];
+    names_new(&t, believed);
+    shop_put(&t.shop, "a", "1");
+    struct zc_dirh *dh = opened(&t);
+    shop_put(&t.shop, "b", "1");
+    rewound(&t, dh);
+    vt_names(dh, text);
+    assert_string_equal(text, "a ");
+    later(&t, 61);
+    rewound(&t, dh);
+    vt_names(dh, text);
+    assert_string_equal(text, "a b ");
+    assert_int_equal(t.shop.lists, 2);
+
+    /* Closed while it waits. */
+    struct vt_answer a = VT_ANSWER;
+    later(&t, 61);
+    t.shop.hold = true;
+    zc_vfs_rewinddir(dh, vt_on_opendir, &a);
+    zc_vfs_closedir(dh);
+    assert_false(a.done);
+    shop_release(&t.shop);
+    assert_int_equal(vt_answer_get(&a), 0);
+    names_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,6 +558,8 @@ int main(void)
         cmocka_unit_test(a_missing_name_has_its_own_time),
         cmocka_unit_test(frozen_data_are_not_asked_for),
         cmocka_unit_test(a_big_directory_is_listed_again),
+        cmocka_unit_test(an_open_directory_shows_each_name_once),
+        cmocka_unit_test(rewinding_lists_again_when_it_is_time),
     };
     return cmocka_run_group_tests_name("vfs_names", tests, NULL, NULL);
 }
