@@ -136,3 +136,35 @@ def test_rewinding_is_opening_again(zc, folder):
         wait_for(lambda: sorted(os.listdir(fd)) == ["file", "more"], 10, message="a rewound folder shows old names")
     finally:
         os.close(fd)
+
+
+# ---------------------------------------------------------------- listings of an earlier mount
+
+
+def names_of(mount):
+    return {os.path.relpath(os.path.join(top, n), mount.path) for top, _, files in os.walk(mount.path) for n in files}
+
+
+@pytest.mark.sanitized
+def test_kept_listings_are_not_asked_for(zc, server, new_bucket):
+    files = {f"{d}/{i}": f"{d} {i}".encode() for d in ("a", "a/b", "c") for i in range(5)}
+    url = "s3://" + new_bucket(server, files)
+    m = zc.mount(url, "--metadata-ttl", "1h", server=server, keep=True)
+    assert names_of(m) == set(files)
+    assert all(m.read(p) == data for p, data in files.items())
+    assert m.umount().returncode == 0
+    for first in ("names", "files"):
+        m = zc.mount(url, "--metadata-ttl", "1h", server=server, keep=True, cache=m.cache)
+        asked = server.requests(), m.requests()
+        if first == "names":
+            assert names_of(m) == set(files)
+        for path, data in files.items():
+            assert m.read(path) == data
+        assert names_of(m) == set(files)
+        assert not there(m, "a/none") and not there(m, "none")
+        assert (server.requests(), m.requests()) == asked
+        assert m.umount().returncode == 0
+    server.client().put_object(Bucket=url[5:], Key="a/new", Body=b"new")
+    m = zc.mount(url, "--metadata-ttl", "1", server=server, keep=True, cache=m.cache)
+    assert m.read("a/new") == b"new", "a listing that is too old was used"
+    assert names_of(m) == set(files) | {"a/new"}
