@@ -104,8 +104,9 @@ def test_read_ahead_is_raised_on_its_own_mount(zc, tree):
 
 @pytest.fixture
 def refuse(zc):
-    """refuse(errno, times): what to mount with, so that the kernel seems to refuse a backing file that often."""
-    library = os.path.join(os.path.dirname(os.path.abspath(zc.binary)), "tests", "helpers", "librefuse_backing.so")
+    """refuse(errno, times): what to mount with, for the kernel to seem to refuse backing files."""
+    build = os.path.dirname(os.path.abspath(zc.binary))
+    library = os.path.join(build, "tests", "helpers", "librefuse_backing.so")
     assert os.path.exists(library)
     preload = " ".join(filter(None, [zc.sanitizer_library(), library]))
 
