@@ -80,6 +80,14 @@ void zc_cobj_release(struct zc_cache *c, struct zc_cobj *o);
 int zc_cobj_fd(struct zc_cobj *o);
 enum zc_cobj_state zc_cobj_state(struct zc_cobj *o);
 bool zc_cobj_has_chunk(struct zc_cobj *o, uint32_t chunk);
+/* Left by an unclean end, and too large to be checked before it was held: each chunk that was there
+   must be checked before its bytes are used. */
+bool zc_cobj_doubted(const struct zc_cobj *o);
+/* Reads a chunk back. 1: it is what was written; 0: it is not; negative errno. Waits for the disk.
+ */
+int zc_cobj_check(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk);
+/* All were checked, and are good. */
+void zc_cobj_trust(struct zc_cache *c, struct zc_cobj *o);
 uint32_t zc_cobj_chunks(const struct zc_cobj *o);
 uint64_t zc_cobj_chunk_len(const struct zc_cobj *o, uint32_t chunk);
 

@@ -33,6 +33,7 @@ struct zc_cobj {
     /* under the cache's lock: */
     uint32_t refs, present;
     bool recorded;           /* the index knows of it */
+    _Atomic bool doubted;    /* as its slot was: the holder has the chunks checked that it uses */
     bool torn;               /* bytes may lie in chunks that are not recorded */
     uint64_t reserved;       /* charged, and not of a recorded chunk */
     uint64_t committed;      /* charged for recorded chunks */
@@ -167,6 +168,8 @@ int budget_start(struct zc_cache *c);
    then is gentle on the page cache. */
 int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits,
                 bool (*give_up)(struct zc_cache *c, void *user), void *user);
+/* Is so little checked before it is held, else chunk by chunk while it is? */
+bool verify_at_once(const struct zc_cache *c, uint64_t size);
 /* Starts the thread that checks what is doubted before somebody asks for it. 0 or negative errno.
  */
 int verify_start(struct zc_cache *c);

@@ -166,9 +166,11 @@ static int cobj_open(struct zc_cache *c, struct zc_cobj *o, bool doubted, bool q
         return -errno;
     if ((uint64_t)st.st_size != o->size)
         return 0;
-    return doubted ? verify_file(c, o->id, o->fd, o->size,
-                                 complete ? NULL : (const uint64_t *)o->bits, NULL, NULL)
-                   : 1;
+    o->doubted = doubted && !verify_at_once(c, o->size);
+    return doubted && !o->doubted
+               ? verify_file(c, o->id, o->fd, o->size, complete ? NULL : (const uint64_t *)o->bits,
+                             NULL, NULL)
+               : 1;
 }
 
 /* The resident in `slot` is neither held nor busy. Called with the lock, returns with it: 1 held;
@@ -199,7 +201,7 @@ static int hold_resident(struct zc_cache *c, uint32_t slot, const char *source, 
     if (r == 1) {
         if (!complete && o->nchunks > 64)
             free(s->u.words);
-        if (doubted) {
+        if (doubted && !o->doubted) {
             s->flags &= ~(uint32_t)SLOT_DOUBTED;
             c->doubted--;
         }
@@ -420,6 +422,22 @@ bool zc_cobj_has_chunk(struct zc_cobj *o, uint32_t chunk)
     if (zc_cobj_state(o) == ZC_COBJ_COMPLETE)
         return true;
     return atomic_load_explicit(&o->bits[chunk / 64], memory_order_acquire) >> chunk % 64 & 1;
+}
+
+bool zc_cobj_doubted(const struct zc_cobj *o)
+{
+    return o->doubted;
+}
+
+void zc_cobj_trust(struct zc_cache *c, struct zc_cobj *o)
+{
+    pthread_mutex_lock(&c->lock);
+    if (o->doubted && o->slot != SLOT_NONE) {
+        table_slot(&c->table, o->slot)->flags &= ~(uint32_t)SLOT_DOUBTED;
+        c->doubted--;
+    }
+    o->doubted = false;
+    pthread_mutex_unlock(&c->lock);
 }
 
 uint32_t zc_cobj_chunks(const struct zc_cobj *o)
@@ -644,7 +662,7 @@ bool zc_cobj_lend(struct zc_cache *c, struct zc_cobj *o, uint64_t borrower, stru
 {
     bool lent = false;
     pthread_mutex_lock(&c->lock);
-    if (c->recall && o->slot != SLOT_NONE && o->state == ZC_COBJ_COMPLETE) {
+    if (c->recall && o->slot != SLOT_NONE && o->state == ZC_COBJ_COMPLETE && !o->doubted) {
         struct slot *s = table_slot(&c->table, o->slot);
         if (!(s->flags & (SLOT_BUSY | SLOT_LENT))) {
             s->flags |= SLOT_LENT | SLOT_USED;

@@ -2,7 +2,8 @@
 /*
  * Checking what an unclean end left. The index then says what should be there; an object is read
  * back and compared with its sums when it is first held, so that a mount does not wait for
- * terabytes to be read.
+ * terabytes to be read. Nor does an open: of a large object each chunk is checked before its first
+ * use.
  */
 #include "cache/cache_priv.h"
 
@@ -17,6 +18,8 @@
 #include <sys/uio.h>
 
 #define VERIFY_BLOCK ZC_MIB
+#define VERIFY_AT_ONCE_CHUNKS 16
+#define VERIFY_AT_ONCE (64 * ZC_MIB)
 #ifndef RWF_DONTCACHE
 #define RWF_DONTCACHE 0x80 /* Linux 6.14 */
 #endif
@@ -75,6 +78,26 @@ static int verify_chunk(struct verify *v, uint32_t chunk)
     zc_warn("%s/%s: chunk %u is not what was written", c->store->path, store_file_name(v->id, name),
             chunk);
     return 0;
+}
+
+bool verify_at_once(const struct zc_cache *c, uint64_t size)
+{
+    return size <= c->chunk_size ||
+           (size <= VERIFY_AT_ONCE && size <= VERIFY_AT_ONCE_CHUNKS * c->chunk_size);
+}
+
+int zc_cobj_check(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk)
+{
+    zc_autofree uint8_t *block = malloc(VERIFY_BLOCK);
+    struct verify v = {.c = c,
+                       .id = o->id,
+                       .fd = o->fd,
+                       .size = o->size,
+                       .h = zc_hasher_new(c->seed),
+                       .block = block};
+    int r = block && v.h ? verify_chunk(&v, chunk) : -ENOMEM;
+    zc_hasher_free(v.h);
+    return r;
 }
 
 int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits,
@@ -153,7 +176,7 @@ static void *verify_main(void *arg)
     pthread_mutex_lock(&c->lock);
     for (uint32_t n = 0; n < c->table.top && c->doubted && !c->stop; n++) {
         uint32_t flags = table_slot(&c->table, n)->flags;
-        if ((flags & (SLOT_DOUBTED | SLOT_BUSY)) == SLOT_DOUBTED)
+        if ((flags & (SLOT_DOUBTED | SLOT_BUSY | SLOT_HELD)) == SLOT_DOUBTED)
             verify_slot(c, n);
     }
     uint64_t left = c->doubted;

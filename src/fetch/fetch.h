@@ -93,8 +93,9 @@ struct zc_waiter {
 };
 
 /* Wants bytes [off, off + len), clipped to the object's size. 1: present now (done is not called);
-   0: done will be called; negative: failed already. `exact` asks for no more than the blocks
-   touched (random reads). */
+   0: done will be called; negative: failed already. Waits for the disk where an unclean end has
+   left chunks that are to be checked. `exact` asks for no more than the blocks touched (random
+   reads). */
 int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, enum zc_prio prio,
                    struct zc_waiter *w);
 /* Starts fetching without waiting; skips what is there or on its way. */

@@ -115,7 +115,11 @@ static void flight_record(struct fetch_flight *fl, uint32_t chunk)
     if (r == 0)
         r = zc_cobj_commit(f->cache, o->cobj, chunk, zc_hasher_digest(fl->hasher));
     if (r == 1) {
-        atomic_store_explicit(&o->complete, true, memory_order_release);
+        pthread_mutex_lock(&o->lock);
+        bool good = o->doubts == 0 && !o->lost;
+        pthread_mutex_unlock(&o->lock);
+        if (good) /* else with the last doubt */
+            atomic_store_explicit(&o->complete, true, memory_order_release);
         return;
     }
     if (r < 0) {

@@ -21,6 +21,7 @@
 struct fetch_chunk {
     uint64_t present; /* a bit a block */
     uint64_t inflight;
+    bool doubted;  /* present, but to be checked before it is used */
     bool recorded; /* in the cache's index: its bytes are on disk for good */
     bool reserved; /* room in the cache is set aside for it */
     /* Memory mode: the chunk's bytes when the cache has no room for them; mapped, not on the heap,
@@ -62,8 +63,10 @@ struct zc_object {
     _Atomic bool complete; /* every chunk recorded, backing file final; false again once the disk
                               has failed to give it back */
     _Atomic bool stale;
-    _Atomic bool bad;     /* its backing file is not what was written, and dropped */
-    struct zc_cobj *cobj; /* NULL: no cache for this object */
+    _Atomic bool bad;        /* its backing file is not what was written, and dropped */
+    _Atomic uint32_t doubts; /* chunks that are doubted; changed under the lock */
+    bool lost;               /* the disk failed to give some of it back; under the lock */
+    struct zc_cobj *cobj;    /* NULL: no cache for this object */
 
     pthread_mutex_t lock;
     struct fetch_chunk *chunks; /* NULL while complete from the start */
@@ -71,6 +74,7 @@ struct zc_object {
     struct zc_list flights;
     pthread_mutex_t
         setup; /* one flight of this object at a time finds room for its chunks; taken first */
+    pthread_mutex_t check; /* one reader at a time checks what is doubted; taken before that */
 };
 
 struct fetch_flight {
@@ -117,6 +121,10 @@ static inline uint64_t fetch_chunk_len(const struct zc_object *o, uint32_t chunk
 uint64_t fetch_mask(const struct zc_object *o, uint32_t chunk, uint64_t off, uint64_t len);
 /* All blocks of the chunk that exist. */
 uint64_t fetch_full_mask(const struct zc_object *o, uint32_t chunk);
+
+/* What is doubted of the range is checked; what is not good is absent then. Waits for the disk. 0,
+   or negative errno when nothing can be said. */
+int fetch_check(struct zc_object *o, uint64_t off, uint64_t len);
 
 /* Cancels the object's flights: all, or those that ask `src`. */
 void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src);

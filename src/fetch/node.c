@@ -66,6 +66,9 @@ int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enu
     if (off >= o->size || len == 0 || zc_object_complete(o))
         return 1;
     len = ZC_MIN(len, o->size - off);
+    r = fetch_check(o, off, len);
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&o->lock);
     if (fetch_present(o, off, len))
         r = 1;
@@ -115,7 +118,7 @@ uint64_t zc_object_settled(struct zc_object *o, uint64_t off, uint64_t len)
     pthread_mutex_lock(&o->lock);
     while (end < off + len) {
         uint32_t c = (uint32_t)(end / cs);
-        if (!o->chunks[c].recorded || o->chunks[c].mem)
+        if (!o->chunks[c].recorded || o->chunks[c].mem || o->chunks[c].doubted)
             break;
         end = (uint64_t)c * cs + fetch_chunk_len(o, c);
     }

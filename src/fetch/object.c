@@ -77,6 +77,7 @@ static void object_destroy(struct zc_object *o)
     free(o->version);
     pthread_mutex_destroy(&o->lock);
     pthread_mutex_destroy(&o->setup);
+    pthread_mutex_destroy(&o->check);
     free(o);
 }
 
@@ -136,6 +137,30 @@ static void object_follow(struct zc_object *o, struct zc_fetch_src *src)
     atomic_store(&o->src, src);
 }
 
+/* A complete object has chunks of its own again. */
+static int object_split(struct zc_object *o, bool doubted)
+{
+    int r = 0;
+    pthread_mutex_lock(&o->lock);
+    if (!o->chunks) {
+        struct fetch_chunk *chunks = calloc(o->nchunks, sizeof(*chunks));
+        for (uint32_t c = 0; chunks && c < o->nchunks; c++) {
+            zc_list_init(&chunks[c].mem_link);
+            chunks[c].owner = o;
+            chunks[c].present = fetch_full_mask(o, c);
+            chunks[c].recorded = chunks[c].reserved = true;
+            chunks[c].doubted = doubted;
+        }
+        o->doubts = chunks && doubted ? o->nchunks : 0;
+        o->chunks = chunks;
+        r = chunks ? 0 : -ENOMEM;
+    }
+    if (r == 0)
+        atomic_store_explicit(&o->complete, false, memory_order_release);
+    pthread_mutex_unlock(&o->lock);
+    return r;
+}
+
 static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_src *src,
                       const char *path, const char *version, uint64_t size, enum object_for why,
                       struct zc_object **out)
@@ -154,6 +179,7 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
     o->nchunks = (uint32_t)((size + f->cfg.chunk_size - 1) / f->cfg.chunk_size);
     pthread_mutex_init(&o->lock, NULL);
     pthread_mutex_init(&o->setup, NULL);
+    pthread_mutex_init(&o->check, NULL);
     zc_list_init(&o->hash_link);
     zc_list_init(&o->waiters);
     zc_list_init(&o->flights);
@@ -168,8 +194,13 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
             : why == FOR_READER_QUICK ? zc_cache_hold_quick(f->cache, id, &o->cobj)
                                       : zc_cache_hold_complete(f->cache, id, &o->cobj);
     if (r == 1) {
-        atomic_store(&o->complete, true);
+        bool doubted = o->cobj && zc_cobj_doubted(o->cobj);
         object_count(src, size, true, why);
+        if (doubted && object_split(o, true) < 0) {
+            object_destroy(o);
+            return -ENOMEM;
+        }
+        atomic_store(&o->complete, !doubted);
         *out = o;
         return 0;
     }
@@ -193,9 +224,11 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
         if (o->cobj && zc_cobj_has_chunk(o->cobj, c)) {
             ch->present = fetch_full_mask(o, c);
             ch->recorded = ch->reserved = true;
+            ch->doubted = zc_cobj_doubted(o->cobj);
+            o->doubts += ch->doubted;
         }
     }
-    if (o->cobj && zc_cobj_state(o->cobj) == ZC_COBJ_COMPLETE)
+    if (o->cobj && zc_cobj_state(o->cobj) == ZC_COBJ_COMPLETE && !o->doubts)
         atomic_store(&o->complete, true);
     *out = o;
     return 0;
@@ -341,6 +374,67 @@ static bool object_rest_pays(struct zc_object *o, uint32_t chunk)
            __builtin_popcountll(fetch_full_mask(o, chunk));
 }
 
+/* The cache disk does not give back what it was given (err 0: it gives something else). The object
+   leaves the cache, so that it is fetched anew by who opens it next, to other sectors; who has it
+   open goes on with what can be read, and has this chunk fetched again, to memory. -EAGAIN: want it
+   again. */
+static ssize_t object_lost(struct zc_object *o, uint32_t chunk, int err)
+{
+    zc_warn("%s: the cache disk cannot read it back (%s): it is fetched again", o->path,
+            err ? strerror(err) : "other bytes than were written");
+    if (err)
+        zc_cache_disk_error(o->fetch->cache, err);
+    zc_cobj_drop(o->fetch->cache, o->cobj);
+    int r = object_split(o, false);
+    pthread_mutex_lock(&o->lock);
+    o->lost = true;
+    pthread_mutex_unlock(&o->lock);
+    if (r == 0)
+        r = fetch_mem_lose(o, chunk);
+    return r < 0 ? r : -EAGAIN;
+}
+
+static int object_check_chunk(struct zc_object *o, uint32_t c)
+{
+    pthread_mutex_lock(&o->lock);
+    bool doubted = o->chunks[c].doubted;
+    pthread_mutex_unlock(&o->lock);
+    if (!doubted)
+        return 0;
+    int r = zc_cobj_check(o->fetch->cache, o->cobj, c);
+    if (r == -ENOMEM)
+        return r;
+    if (r <= 0) {
+        r = (int)object_lost(o, c, -r);
+        if (r != -EAGAIN)
+            return r;
+    }
+    pthread_mutex_lock(&o->lock);
+    o->chunks[c].doubted = false;
+    bool good = --o->doubts == 0 && !o->lost;
+    pthread_mutex_unlock(&o->lock);
+    if (good) {
+        zc_cobj_trust(o->fetch->cache, o->cobj);
+        if (zc_cobj_state(o->cobj) == ZC_COBJ_COMPLETE)
+            atomic_store_explicit(&o->complete, true, memory_order_release);
+    }
+    return 0;
+}
+
+int fetch_check(struct zc_object *o, uint64_t off, uint64_t len)
+{
+    uint64_t cs = o->fetch->cfg.chunk_size;
+    int r = 0;
+    if (!o->doubts)
+        return 0;
+    pthread_mutex_lock(&o->check);
+    for (uint32_t c = (uint32_t)(off / cs);
+         r == 0 && c < o->nchunks && (uint64_t)c * cs < off + len; c++)
+        r = object_check_chunk(o, c);
+    pthread_mutex_unlock(&o->check);
+    return r;
+}
+
 int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, enum zc_prio prio,
                    struct zc_waiter *w)
 {
@@ -349,6 +443,9 @@ int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, 
     if (off >= o->size || len == 0 || zc_object_complete(o))
         return 1;
     len = ZC_MIN(len, o->size - off);
+    int r = fetch_check(o, off, len);
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&o->lock);
     if (fetch_present(o, off, len)) {
         pthread_mutex_unlock(&o->lock);
@@ -368,7 +465,7 @@ int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, 
 
     /* The bytes asked for go out first, as a flight of their own where the rest of the chunk is
      * larger. */
-    int r = fetch_start(o, off, len, prio, rest ? 0 : FETCH_EXACT);
+    r = fetch_start(o, off, len, prio, rest ? 0 : FETCH_EXACT);
     if (rest && r == 0) {
         uint64_t from = (uint64_t)first * cs;
         uint64_t to = ZC_MIN((uint64_t)(last + 1) * cs, o->size);
@@ -415,43 +512,6 @@ bool zc_object_in_file(struct zc_object *o, uint64_t off, uint64_t len)
         ok = !o->chunks[c].mem;
     pthread_mutex_unlock(&o->lock);
     return ok;
-}
-
-/* A complete object has chunks of its own again. */
-static int object_split(struct zc_object *o)
-{
-    int r = 0;
-    pthread_mutex_lock(&o->lock);
-    if (!o->chunks) {
-        struct fetch_chunk *chunks = calloc(o->nchunks, sizeof(*chunks));
-        for (uint32_t c = 0; chunks && c < o->nchunks; c++) {
-            zc_list_init(&chunks[c].mem_link);
-            chunks[c].owner = o;
-            chunks[c].present = fetch_full_mask(o, c);
-            chunks[c].recorded = chunks[c].reserved = true;
-        }
-        o->chunks = chunks;
-        r = chunks ? 0 : -ENOMEM;
-    }
-    if (r == 0)
-        atomic_store_explicit(&o->complete, false, memory_order_release);
-    pthread_mutex_unlock(&o->lock);
-    return r;
-}
-
-/* The cache disk does not give back what it was given. The object leaves the cache, so that it is
-   fetched anew by who opens it next, to other sectors; who has it open goes on with what can be
-   read, and has this chunk fetched again, to memory. -EAGAIN: want it again. */
-static ssize_t object_lost(struct zc_object *o, uint32_t chunk, int err)
-{
-    zc_warn("%s: the cache disk cannot read it back (%s): it is fetched again", o->path,
-            strerror(err));
-    zc_cache_disk_error(o->fetch->cache, err);
-    zc_cobj_drop(o->fetch->cache, o->cobj);
-    int r = object_split(o);
-    if (r == 0)
-        r = fetch_mem_lose(o, chunk);
-    return r < 0 ? r : -EAGAIN;
 }
 
 /* The part of a read that lies in one chunk. */

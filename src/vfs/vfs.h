@@ -140,9 +140,10 @@ char *zc_vfs_path(struct zc_vfs *v, uint64_t node);
 
 struct zc_warm;
 struct zc_warm_stats {
-    uint64_t files_found, bytes_found; /* so far; final once `listed`, which of many files is late */
-    uint64_t files_done, bytes_done;   /* in the cache, whether fetched now or before */
-    uint64_t files_hit, bytes_hit;     /* of these: were there before */
+    uint64_t files_found,
+        bytes_found;                 /* so far; final once `listed`, which of many files is late */
+    uint64_t files_done, bytes_done; /* in the cache, whether fetched now or before */
+    uint64_t files_hit, bytes_hit;   /* of these: were there before */
     uint64_t failed;
     uint64_t gone; /* of those done: left the cache again, pushed out by others or by later ones */
     unsigned mark; /* for the job that goes on with this one's work */

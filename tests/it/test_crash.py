@@ -259,13 +259,16 @@ def test_damaged_index(zc, stores, tree, damage):
 
 
 @pytest.mark.sanitized
-@pytest.mark.parametrize("how", ["truncated", "scribbled", "grown", "gone"])
+@pytest.mark.parametrize("how", ["truncated", "scribbled", "scribbled-in-small-chunks", "grown", "gone"])
 def test_damaged_files_after_a_kill(zc, stores, tree, how):
-    """After an unclean stop chunks are checked before they are served."""
+    """After an unclean stop chunks are checked before they are served: at the open, or in a file of many
+    chunks when they are read."""
+    how, _, small = how.partition("-")
+    chunks = ["--chunk-size", "64KiB"] if small else []
     folder, sizes = tree
     server = stores.get("minio")
     source = "s3://" + stores.bucket(server, "tree", folder)
-    m = zc.mount(source, server=server, keep=True)
+    m = zc.mount(source, *chunks, server=server, keep=True)
     m.warm("")
     time.sleep(0.5)
     m.kill()
@@ -289,7 +292,7 @@ def test_damaged_files_after_a_kill(zc, stores, tree, how):
                 f.seek(-1, os.SEEK_CUR)
                 f.write(bytes([old[0] ^ 0x10]))
     assert hurt > 50
-    again = zc.mount(source, server=server, point=m.path, cache=m.cache, keep=True)
+    again = zc.mount(source, *chunks, server=server, point=m.path, cache=m.cache, keep=True)
     for path in sizes:
         assert sha256_of(again.join(path)) == sha256_of(os.path.join(folder, path)), path
 

@@ -712,6 +712,52 @@ static void test_checks_after_a_crash(void **state)
     zc_cache_close(c);
 }
 
+/* So large that reading it back takes many seconds: it is held at once, whoever stops stops at
+   once, and each chunk is checked before it is used. The bytes are zeros that take no room. */
+static void test_a_large_one_is_checked_in_pieces(void **state)
+{
+    struct zc_cache_config cfg = ct_config(*state);
+    enum { CHUNKS = 1000 };
+    struct zc_cobj *o;
+    cfg.chunk_size = 64 * ZC_MIB;
+    cfg.size = 1ULL << 40;
+    cfg.free_ratio = 0;
+    uint64_t size = CHUNKS * cfg.chunk_size;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct zc_cache *c = ct_open(&cfg);
+        uint8_t *zeros = calloc(1, cfg.chunk_size);
+        struct zc_digest sum = zc_digest_of(CT_SEED, zeros, cfg.chunk_size);
+        ct_hold(c, 1, size, &o);
+        for (uint32_t i = 0; i < CHUNKS; i++)
+            zc_cobj_commit(c, o, i, sum);
+        zc_cobj_release(c, o);
+        usleep(300000); /* the index's writer is done with it */
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(pid, NULL, 0);
+    struct zc_cache *c = ct_open(&cfg);
+    assert_int_equal(ct_stats(c).complete, 1);
+    assert_int_equal(zc_cache_hold_complete(c, ct_id(1, size), &o), 1);
+    assert_true(zc_cobj_doubted(o));
+    assert_true(ct_stats(c).checked_chunks < CHUNKS / 2);
+    assert_int_equal(zc_cobj_check(c, o, 0), 1);
+    struct zc_cloan loan;
+    assert_false(zc_cobj_lend(c, o, 1, &loan));
+    zc_cobj_release(c, o);
+    assert_false(zc_cache_has(c, ct_id(1, size)));
+    uint64_t before = ct_stats(c).checked_chunks;
+    assert_true(before < CHUNKS / 2);
+    zc_cache_close(c);
+    c = ct_open(&cfg); /* not all was checked: it is doubted again */
+    assert_int_equal(zc_cache_hold_complete(c, ct_id(1, size), &o), 1);
+    assert_true(zc_cobj_doubted(o));
+    zc_cobj_trust(c, o);
+    zc_cobj_release(c, o);
+    assert_true(zc_cache_has(c, ct_id(1, size)));
+    zc_cache_close(c);
+}
+
 /* Nobody asks, and still all are checked, the partial ones too; then the cache is as good as any.
  */
 static void test_checks_by_itself(void **state)
@@ -943,6 +989,7 @@ int main(void)
         T(test_sweeps_what_crashes_left),
         T(test_refusals),
         T(test_checks_after_a_crash),
+        T(test_a_large_one_is_checked_in_pieces),
         T(test_checks_by_itself),
         T(test_evicts_ahead),
         T(test_strays_after_a_crash),

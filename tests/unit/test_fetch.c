@@ -10,8 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SIZE (3 * CT_CHUNK + 5000)
@@ -84,10 +87,10 @@ struct world {
     struct script *s;
 };
 
-static void world_open(struct world *w, uint64_t cache_size)
+static void world_open_at(struct world *w, char *take_dir, uint64_t cache_size)
 {
     struct zc_cache_config cfg;
-    *w = (struct world){.dir = ct_mkdir(), .s = calloc(1, sizeof(*w->s))};
+    *w = (struct world){.dir = take_dir, .s = calloc(1, sizeof(*w->s))};
     cfg = ct_config(w->dir);
     if (cache_size)
         cfg.size = cache_size;
@@ -98,6 +101,11 @@ static void world_open(struct world *w, uint64_t cache_size)
         (struct zc_backend){.ops = &script_ops, .url = strdup("script:"), .stats = &w->s->stats};
     pthread_mutex_init(&w->s->lock, NULL);
     assert_int_equal(zc_fetch_src_new(w->fetch, &w->s->be, "script:", &w->src), 0);
+}
+
+static void world_open(struct world *w, uint64_t cache_size)
+{
+    world_open_at(w, ct_mkdir(), cache_size);
 }
 
 static void world_close(struct world *w)
@@ -418,6 +426,100 @@ static void test_a_bad_sector(void **state)
     world_close(&w);
 }
 
+/* ------------------------------------------------------------------ after an unclean end */
+
+#define LARGE (40 * CT_CHUNK) /* more than is checked at an open */
+#define LONG (8192 * CT_CHUNK)
+
+/* An object that the checker comes to before object `than`, and that keeps it busy: zeros without
+   room on the disk. */
+static void put_before(struct zc_cache *c, struct zc_objid than)
+{
+    uint8_t a[ZC_DIGEST_BYTES], b[ZC_DIGEST_BYTES], zeros[CT_CHUNK] = {0};
+    struct zc_digest sum = zc_digest_of(CT_SEED, zeros, CT_CHUNK);
+    struct zc_cobj *o;
+    unsigned n = 0;
+    zc_digest_store(b, than.id);
+    do {
+        zc_digest_store(a, ct_id(++n, LONG).id);
+    } while (memcmp(a, b, sizeof(a)) >= 0);
+    ct_hold(c, n, LONG, &o);
+    for (uint32_t i = 0; i < LONG / CT_CHUNK; i++)
+        zc_cobj_commit(c, o, i, sum);
+    zc_cobj_release(c, o);
+}
+
+static struct zc_object *large_object(struct world *w)
+{
+    struct zc_object *o;
+    assert_int_equal(zc_object_open(w->fetch, w->src, "a", "v", LARGE, &o), 0);
+    return o;
+}
+
+/* A daemon that has all (or the first half) of an object is killed. */
+static void killed_with(const char *dir, uint64_t bytes)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct world w;
+        struct want x;
+        world_open_at(&w, strdup(dir), 0);
+        struct zc_object *o = large_object(&w);
+        put_before(w.cache, zc_object_id(o));
+        want(o, &x, 0, bytes, false);
+        serve_all(&w);
+        usleep(300000); /* the index's writer is done with it */
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(pid, NULL, 0);
+}
+
+static void test_what_is_doubted_is_checked_when_used(void **state)
+{
+    for (unsigned round = 0; round < 4; round++) {
+        bool whole = round & 1, hurt = round & 2;
+        struct world w;
+        struct want x;
+        char *dir = ct_mkdir();
+        killed_with(dir, whole ? LARGE : LARGE / 2);
+        world_open_at(&w, dir, 0);
+        struct zc_object *o = large_object(&w);
+        assert_false(zc_object_complete(o));
+        assert_true(ct_stats(w.cache).bad_chunks == 0);
+        if (hurt) {
+            char path[300];
+            snprintf(path, sizeof(path), "/proc/self/fd/%d", zc_object_fd(o));
+            int fd = open(path, O_WRONLY | O_CLOEXEC);
+            assert_int_equal(pwrite(fd, "x", 1, 7 * CT_CHUNK + 3), 1);
+            close(fd);
+        }
+        assert_int_equal(zc_object_settled(o, 0, CT_CHUNK), 0);
+        assert_int_equal(want(o, &x, 100, 100, true), 1);
+        assert_true(good(o, 100, 100));
+        assert_int_equal(w.s->n, 0);
+        assert_int_equal(zc_object_settled(o, 0, 5 * CT_CHUNK), CT_CHUNK);
+        for (uint64_t off = 0; off < LARGE; off += CT_CHUNK) {
+            int r = want(o, &x, off, CT_CHUNK, false);
+            serve_all(&w);
+            assert_true(r == 1 || (r == 0 && x.done == 1 && x.err == 0));
+            assert_true(good(o, off, CT_CHUNK));
+        }
+        struct zc_fetch_stats st;
+        zc_fetch_get_stats(w.fetch, &st);
+        assert_int_equal(st.bytes_store, (whole ? 0 : LARGE / 2) + (hurt ? CT_CHUNK : 0));
+        assert_int_equal(ct_stats(w.cache).bad_chunks, hurt);
+        assert_int_equal(zc_object_complete(o), !hurt);
+        zc_object_close(o);
+        o = large_object(&w); /* what was wrong is not in the cache any more */
+        assert_int_equal(zc_object_complete(o), !hurt);
+        assert_int_equal(want(o, &x, 0, LARGE, false), !hurt);
+        serve_all(&w);
+        assert_true(zc_object_complete(o) && good(o, 0, LARGE));
+        zc_object_close(o);
+        world_close(&w);
+    }
+}
+
 static void test_a_waiter_that_is_taken_out(void **state)
 {
     struct world w;
@@ -624,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_without_room_it_lives_in_memory),
         cmocka_unit_test(test_a_disk_that_cannot_read),
         cmocka_unit_test(test_a_bad_sector),
+        cmocka_unit_test(test_what_is_doubted_is_checked_when_used),
         cmocka_unit_test(test_a_waiter_that_is_taken_out),
         cmocka_unit_test(test_a_source_that_is_closed),
         cmocka_unit_test(test_shutdown_ends_what_waits),
