@@ -19,7 +19,6 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +35,8 @@ struct hdfs_auth {
     struct hdfs *h; /* not to be touched once dead */
     struct hdfs_worker *worker;
     char *user_query; /* "&user.name=..." */
-    char *keytab, *principal, *cache, *token_file;
+    char *keytab, *principal, *cache;
+    struct hdfs_token_file *token_file; /* or NULL */
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t cond;
@@ -68,7 +68,7 @@ static void auth_unref(struct hdfs_auth *a)
     free(a->keytab);
     free(a->principal);
     free(a->cache);
-    free(a->token_file);
+    hdfs_token_file_free(a->token_file);
     free(a->token);
     pthread_cond_destroy(&a->cond);
     pthread_mutex_destroy(&a->lock);
@@ -260,27 +260,6 @@ static int auth_obtain(struct hdfs_auth *a, char **token, int64_t *life_ns, stru
     return 0;
 }
 
-static int auth_read_file(const char *path, char **token, struct zc_error *err)
-{
-    char buf[65536];
-    zc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf));
-    if (n < 0)
-        return zc_error_set(err, -EACCES, "the token file %.300s cannot be read: %s", path,
-                            strerror(errno));
-    int r = hdfs_token_parse(buf, (size_t)n, token);
-    explicit_bzero(buf, (size_t)n);
-    if (r == -ENOENT)
-        return zc_error_set(err, -EACCES, "the token file %.300s has no delegation token of HDFS",
-                            path);
-    if (r < 0)
-        return zc_error_set(err, -EACCES,
-                            "the token file %.300s is not one that can be read: neither Hadoop's "
-                            "(version 0) nor the text of a token",
-                            path);
-    return 0;
-}
-
 /* ---- the job ---- */
 
 /* Locked. */
@@ -317,7 +296,7 @@ static void auth_run(struct hdfs_job *job)
 
     if (a->token_file) {
         /* It may be replaced in its file by who put it there: looked at now and then. */
-        r = auth_read_file(a->token_file, &token, &err);
+        r = hdfs_token_file_read(a->token_file, &token, &err);
     } else {
         /* A renewal that gains little means that the token comes to its end. */
         if (old && auth_renew(a, old, &life_ns, NULL) == 0 && life_ns > life_new / 2) {
@@ -525,7 +504,8 @@ int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_
     a->user_query = auth_user(cfg);
     a->keytab = cfg->keytab ? strdup(cfg->keytab) : NULL;
     a->principal = cfg->principal ? strdup(cfg->principal) : NULL;
-    a->token_file = token_file && *token_file ? strdup(token_file) : NULL;
+    if (token_file && *token_file)
+        a->token_file = hdfs_token_file_new(token_file, &h->target);
     /* Never the name of a source that was before: its tickets would be another's. */
     static atomic_uint caches;
     if (asprintf(&a->cache, "MEMORY:zcache-%u", atomic_fetch_add(&caches, 1)) < 0)

@@ -39,7 +39,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (hdfs_json_token(body, size, &token) == 0)
         free(token);
-    if (hdfs_token_parse(data, size, &token) == 0)
+    static const char *const hosts[] = {"nn", "::1"};
+    static const unsigned ports[] = {8020};
+    const struct hdfs_token_for who = {"zc", hosts, 2, ports, 1};
+    struct zc_error err;
+    if (hdfs_token_parse(data, size, &who, &token, &err) == 0)
         free(token);
     hdfs_json_long(body, size, &number);
 

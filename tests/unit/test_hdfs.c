@@ -536,6 +536,16 @@ static void blocks_are_found(void **state)
 
 /* ---- tokens and owners ---- */
 
+static const char *const token_hosts[] = {"nn", "10.0.0.1", "::1"};
+static const unsigned token_ports[] = {8020, 9870};
+static const struct hdfs_token_for token_for = {"nn:8020", token_hosts, 3, token_ports, 2};
+
+static int token_of(const void *p, size_t n, char **out)
+{
+    struct zc_error err;
+    return hdfs_token_parse(p, n, &token_for, out, &err);
+}
+
 static void tokens_are_read(void **state)
 {
     char *t;
@@ -543,20 +553,20 @@ static void tokens_are_read(void **state)
      */
     const char file[] = "HDTS\0\2\1a\1i\1p\5OTHER\1s"
                         "\3nnn\2id\2pw\25HDFS_DELEGATION_TOKEN\1s";
-    assert_int_equal(hdfs_token_parse(file, sizeof(file) - 1, &t), 0);
+    assert_int_equal(token_of(file, sizeof(file) - 1, &t), 0);
     assert_string_equal(t, "AmlkAnB3FUhERlNfREVMRUdBVElPTl9UT0tFTgFz");
     free(t);
     for (size_t n = 0; n < sizeof(file) - 1; n++) {
-        int r = hdfs_token_parse(file, n, &t);
+        int r = token_of(file, n, &t);
         assert_true(r == -EBADMSG || r == -ENOENT);
     }
-    assert_int_equal(hdfs_token_parse("HDTS\0\0", 6, &t), -ENOENT);
-    assert_int_equal(hdfs_token_parse("HDTS\1\0", 6, &t), -EBADMSG);
-    assert_int_equal(hdfs_token_parse("AAAAbbbbCCCCdddd-_\n", 19, &t), 0);
+    assert_int_equal(token_of("HDTS\0\0", 6, &t), -ENOENT);
+    assert_int_equal(token_of("HDTS\1\0", 6, &t), -EBADMSG);
+    assert_int_equal(token_of("AAAAbbbbCCCCdddd-_\n", 19, &t), 0);
     assert_string_equal(t, "AAAAbbbbCCCCdddd-_");
     free(t);
-    assert_int_equal(hdfs_token_parse("AAAAbbbbCCCC dddd", 17, &t), -EBADMSG);
-    assert_int_equal(hdfs_token_parse("short", 5, &t), -EBADMSG);
+    assert_int_equal(token_of("AAAAbbbbCCCC dddd", 17, &t), -EBADMSG);
+    assert_int_equal(token_of("short", 5, &t), -EBADMSG);
 
     const char *json = "{\"Token\":{\"urlString\":\"AAA-_b\"}}";
     assert_int_equal(hdfs_json_token(json, strlen(json), &t), 0);
@@ -564,6 +574,65 @@ static void tokens_are_read(void **state)
     free(t);
     const char *evil = "{\"Token\":{\"urlString\":\"A&op=DELETE\"}}";
     assert_int_equal(hdfs_json_token(evil, strlen(evil), &t), -EBADMSG);
+}
+
+/* A file with tokens of several clusters: the one for this source, or none by mistake. */
+static void the_right_token_is_taken(void **state)
+{
+    static const char *const zc_hosts[] = {"h1", "h2"};
+    static const unsigned zc_ports[] = {9870};
+    static const struct hdfs_token_for zc = {"zc", zc_hosts, 2, zc_ports, 1};
+    static const struct {
+        const struct hdfs_token_for *who;
+        const char *services[4]; /* NULL: no more; "=..." has the secret of the one before it */
+        int want;                /* which; -1: -ENOTUNIQ */
+    } cases[] = {
+        {&token_for, {"other:8020", "nn:8020"}, 1},
+        {&token_for, {"other:8020", "10.0.0.1:8020"}, 1},
+        {&token_for, {"other:8020", "[::1]:9870", "nn2:8020"}, 1},
+        {&token_for, {"nn:8021", "NN:8020"}, 1},
+        {&token_for, {"other:8020", "nn:8021"}, 1},
+        {&token_for, {"nn:8021", "nn:8022"}, -1},
+        {&token_for, {"nn:8021", "=10.0.0.1:8021"}, 0},
+        {&token_for, {"other:8020"}, 0},
+        {&token_for, {"other:8020", "=another:8020"}, 0},
+        {&token_for, {"other:8020", "another:8020"}, -1},
+        {&token_for, {"ha-hdfs:nn", "nnn:8020", "ha-hdfs:zc"}, -1},
+        {&zc, {"ha-hdfs:other", "ha-hdfs:zc"}, 1},
+        {&zc, {"ha-hdfs:zcc", "ha-webhdfs:zc"}, 1},
+        {&zc, {"ha-hdfs:other", "h2:8020", "=h1:8020"}, 1},
+        {&zc, {"ha-hdfs:other", "ha-hdfs:another"}, -1},
+        {&zc, {"", ":", "8020"}, -1},
+    };
+    for (size_t i = 0; i < ZC_ARRAY_SIZE(cases); i++) {
+        char file[600] = "HDTS\0", *got = NULL, *want = NULL;
+        size_t n = 6;
+        char secret = '0';
+        for (size_t k = 0; k < 4 && cases[i].services[k]; k++) {
+            const char *s = cases[i].services[k];
+            file[5] = (char)(k + 1);
+            if (*s == '=')
+                s++;
+            else
+                secret++;
+            /* Each is made by itself, as a file of one, for what it should look like. */
+            char one[200] = "HDTS\0\1";
+            size_t len = (size_t)snprintf(one + 6, 150, "%c%c%c%c%c%c%s%c%s", 1, 'a', 1, secret, 1,
+                                          'p', "\25HDFS_DELEGATION_TOKEN", (int)strlen(s), s);
+            memcpy(file + n, one + 6, len);
+            n += len;
+            if ((int)k == cases[i].want)
+                assert_int_equal(token_of(one, len + 6, &want), 0);
+        }
+        struct zc_error err = {0};
+        int r = hdfs_token_parse(file, n, cases[i].who, &got, &err);
+        if (r != (want ? 0 : -ENOTUNIQ) || (want && strcmp(got, want) != 0))
+            fail_msg("case %zu: %d %s, not %s", i, r, got, want);
+        if (r < 0 && *cases[i].services[0])
+            assert_non_null(strstr(err.text, cases[i].services[0]));
+        free(got);
+        free(want);
+    }
 }
 
 static void owners_are_numbers(void **state)
@@ -684,6 +753,7 @@ int main(void)
         cmocka_unit_test(versions_are_read_back),
         cmocka_unit_test(blocks_are_found),
         cmocka_unit_test(tokens_are_read),
+        cmocka_unit_test(the_right_token_is_taken),
         cmocka_unit_test(owners_are_numbers),
         cmocka_unit_test(cancels_come_before_the_wait_or_in_it),
         cmocka_unit_test(cancels_meet_ends),
