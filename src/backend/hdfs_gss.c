@@ -60,10 +60,36 @@ void hdfs_gss_forget(const char *cache)
     krb5_free_context(c);
 }
 
+/* The library says that there are no tickets when a keytab has no key for the principal. */
+static bool gss_keytab_lacks(const struct hdfs_login *l)
+{
+    krb5_context c;
+    krb5_keytab kt = NULL;
+    krb5_principal who = NULL;
+    krb5_keytab_entry entry;
+    bool lacks = false;
+    if (!l->keytab || !l->principal || krb5_init_context(&c) != 0)
+        return false;
+    if (krb5_kt_resolve(c, l->keytab, &kt) == 0 && krb5_parse_name(c, l->principal, &who) == 0) {
+        krb5_error_code r = krb5_kt_get_entry(c, kt, who, 0, 0, &entry);
+        if (r == 0)
+            krb5_free_keytab_entry_contents(c, &entry);
+        lacks = r == KRB5_KT_NOTFOUND;
+    }
+    krb5_free_principal(c, who);
+    if (kt)
+        krb5_kt_close(c, kt);
+    krb5_free_context(c);
+    return lacks;
+}
+
 static int gss_fail(struct zc_error *err, const struct hdfs_login *l, const char *host,
                     OM_uint32 major, OM_uint32 minor)
 {
     char why[400], who[400];
+    if (gss_keytab_lacks(l))
+        return zc_error_set(err, -EACCES, "the keytab %.300s has no key for %.200s", l->keytab,
+                            l->principal);
     gss_words(major, minor, (gss_OID)gss_mech_krb5, why, sizeof(why));
     const char *of = l->principal ? ", principal " : "", *principal = l->principal;
     if (l->keytab) {

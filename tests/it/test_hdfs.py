@@ -13,6 +13,9 @@ import http.client
 import http.server
 import os
 import random
+import re
+import signal
+import socket
 import stat
 import threading
 import time
@@ -46,6 +49,45 @@ def make_dirs(cluster, parent, names):
         assert r.status == 200, r.read()
         r.read()
     c.close()
+
+
+class Tap:
+    """Passes connections on to a port of localhost, and keeps what goes through."""
+
+    def __init__(self, port):
+        self.to, self.bytes, self.lock = port, bytearray(), threading.Lock()
+        self.listener = socket.create_server(("localhost", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("localhost", self.to))
+            except OSError:
+                near.close()
+                continue
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
+
+    def pump(self, a, b):
+        try:
+            while data := a.recv(65536):
+                with self.lock:
+                    self.bytes += data
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            a.close()
+            b.close()
+
+    def found(self, pattern):
+        with self.lock:
+            return {m.decode() for m in re.findall(pattern, bytes(self.bytes))}
 
 
 class Reading(threading.Thread):
@@ -357,6 +399,58 @@ class TestSimple:
             finally:
                 server.shutdown()
 
+    def test_a_login_that_is_asked_for_once(self, zc, simple):
+        """By something between us and the NameNode: who has a name keeps it, and who cannot log in is asked again."""
+        class Doorman(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            refuse, tokens = None, 0
+
+            def do_GET(self):
+                kind, Doorman.refuse = Doorman.refuse, None
+                Doorman.tokens += "GETDELEGATIONTOKEN" in self.path
+                if kind:
+                    body = b'{"RemoteException":{"exception":"SecurityException","message":"no"}}'
+                    self.send_response(403 if kind == "words" else 401)
+                    if kind == "login":
+                        self.send_header("WWW-Authenticate", "Negotiate")
+                    body = body if kind == "words" else b""
+                else:
+                    c = http.client.HTTPConnection(*simple.namenode(), timeout=60)
+                    c.request("GET", self.path)
+                    r = c.getresponse()
+                    body = r.read()
+                    c.close()
+                    self.send_response(r.status)
+                    if r.headers["Location"]:
+                        self.send_header("Location", r.headers["Location"])
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        kinds = "words", "bare", "login"
+        for kind in kinds:
+            simple.put("/door/" + kind, b"in")
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Doorman) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                for who in ((), ("--hdfs-user", "root")):
+                    m = zc.mount(f"webhdfs://127.0.0.1:{server.server_port}/door", "--metadata-ttl", "minimal", *who,
+                                 env={"KRB5CCNAME": "FILE:/no/such/cache"}, server=simple)
+                    for kind in kinds:
+                        Doorman.refuse = kind
+                        with pytest.raises(PermissionError):
+                            os.stat(m.join(kind))
+                        assert Doorman.refuse is None
+                        assert m.read(kind) == b"in", who
+                    assert Doorman.tokens == 0
+                    m.umount()
+            finally:
+                server.shutdown()
+
     def test_a_gateway(self, zc, simple):
         """Its listings are not paged; the rest of what it must do is in the contract."""
         make_dirs(simple, "/gate/dirs", [f"d{i:04d}" for i in range(2100)])
@@ -463,6 +557,12 @@ def secure(base):
         yield c
 
 
+def cancelled(cluster):
+    """Whose tokens were cancelled, one after the other."""
+    with open(cluster.daemons["nn"].log, encoding="utf-8", errors="replace") as f:
+        return re.findall(r"ugi=(\w+).*cmd=cancelDelegationToken", f.read())
+
+
 class TestKerberos:
     """Logins, tokens, and what is said when they fail."""
 
@@ -470,6 +570,9 @@ class TestKerberos:
         m = zc.mount(secure.url + "/", "--hdfs-keytab", secure.keytab("alice"), env=secure.krb_env())
         assert sha(m.read("data/f")) == sha(make_bytes(20 * MIB, "krb"))
         assert m.read("home/alice/mine") == b"alice's"
+        before = cancelled(secure)
+        m.umount()
+        assert cancelled(secure) == before + ["alice"], "its token lives on"
 
     def test_two_principals_in_one_mount(self, zc, secure, work):
         conf = os.path.join(work, "mount.conf")
@@ -495,7 +598,8 @@ class TestKerberos:
         files = {f"/token/f{i}": make_bytes(5000 + i, f"t{i}") for i in range(60)}
         c.put_many(files)
         c.put("/token/late", b"late")
-        m = zc.mount(c.url + "/token", "--log-level", "debug", "--metadata-ttl", "minimal", "--hdfs-principal",
+        tap = Tap(c.http)
+        m = zc.mount(f"webhdfs://localhost:{tap.port}/token", "--log-level", "debug", "--metadata-ttl", "minimal", "--hdfs-principal",
                      f"alice@{c.realm}", "--hdfs-keytab", c.keytab("alice"), env=c.krb_env())
         began = time.monotonic()
         for p, d in files.items():  # renewed and replaced on the way
@@ -504,9 +608,119 @@ class TestKerberos:
         time.sleep(LIFE * 2 + 1)  # nobody asks, nobody renews: it is found expired
         assert m.read("late") == b"late"
         m.umount()
-        with open(next(os.path.join(zc.logs, n) for n in os.listdir(zc.logs)), encoding="utf-8") as f:
-            log = f.read()
-        assert "delegation=" not in log and "urlString" not in log and "Negotiate" not in log
+        tap.listener.close()
+        tokens = tap.found(rb"[?&](?:delegation|token)=([\w-]+)") | tap.found(rb'"urlString":"([\w-]+)"')
+        logins = tap.found(rb"(?i)Authorization: Negotiate ([\w+/=]+)")
+        assert len(tokens) >= 3 and logins, "they did not come this way"
+        logs = ""
+        for top, _, names in os.walk(zc.logs):
+            for name in names:
+                with open(os.path.join(top, name), encoding="utf-8", errors="replace") as f:
+                    logs += f.read()
+        assert "another one is obtained" in logs
+        for secret in (*tokens, *logins, "delegation=", "token=", "urlString", "Negotiate "):
+            assert secret not in logs, f"{secret[:16]} stands in a log"
+
+    def test_the_namenode_restarts(self, zc, secure):
+        """While it is away, starts and is in safe mode there is neither an answer nor a token: readers wait."""
+        c = secure
+        files = {f"f{i}": make_bytes(3000 + i, f"nn{i}") for i in range(40)}
+        c.put_many({"/restart/" + p: d for p, d in files.items()})
+        m = zc.mount(c.url + "/restart", "--metadata-ttl", "minimal", "--cache-size", "32MiB", "--hdfs-keytab",
+                     c.keytab("alice"), env=c.krb_env())
+        bad = []
+
+        def reader(p):
+            try:
+                if m.read(p) != files[p]:
+                    bad.append(f"{p}: wrong bytes")
+            except OSError as e:
+                bad.append(f"{p}: {e!r}")
+
+        assert m.read("f0") == files["f0"]
+        c.daemons["nn"].kill()
+        c.token = None
+        time.sleep(LIFE / 3)  # until it is back no token of before is good
+        c.daemons["nn"].start()
+        threads, ready = [], threading.Event()
+        waiter = threading.Thread(target=lambda: (c.wait_ready(), ready.set()), daemon=True)
+        waiter.start()
+        # Those who come now, and not those who wait already, meet each of its states.
+        while len(threads) < 600 and not ready.wait(0.05):
+            threads.append(threading.Thread(target=reader, args=(f"f{len(threads) % len(files)}",), daemon=True))
+            threads[-1].start()
+        for t in (*threads, waiter):
+            t.join(60)
+        assert ready.is_set() and not any(t.is_alive() for t in threads)
+        assert not bad, bad[:5]
+        assert {p: m.read(p) for p in files} == files
+
+    def test_a_frozen_kdc(self, zc, secure, work):
+        """During a renewal: the token is still good, listings go on, and so does an unmount."""
+        c = secure
+        c.put("/frozen/d/f", b"x")
+        conf = os.path.join(work, "krb5.conf")
+        with open(os.path.join(c.krb, "krb5.conf"), encoding="ascii") as f:
+            text = f.read()
+        with open(conf, "w", encoding="ascii") as f:  # a renewal needs a new ticket
+            f.write(text.replace("ticket_lifetime = 10h", "ticket_lifetime = 3s"))
+
+        def stuck():
+            with open("/proc/net/tcp", encoding="ascii") as f:
+                return any(line.split()[2].endswith(f":{c.kdc_port:04X}") and line.split()[3] == "01"
+                           for line in list(f)[1:])
+
+        def lister(path):
+            try:
+                os.listdir(path)
+            except OSError:  # it was cut off by the unmount
+                pass
+
+        listed = False
+        for _ in range(3):  # a machine that is slow may find the token at its end
+            m = zc.mount(c.url + "/frozen", "--metadata-ttl", "minimal", "--hdfs-keytab", c.keytab("alice"),
+                         env={**c.krb_env(), "KRB5_CONFIG": conf})
+            time.sleep(LIFE / 4 * 3 + 0.1)
+            c.kdc.send_signal(signal.SIGSTOP)
+            try:
+                lists = [threading.Thread(target=lister, args=(m.join(p),), daemon=True) for p in ("", "d")]
+                for t in lists:
+                    t.start()
+                for t in lists:
+                    t.join(2)
+                hangs = any(t.is_alive() for t in lists)
+                waits = stuck()
+                began = time.monotonic()
+                m.umount("--force")
+                took = time.monotonic() - began
+            finally:
+                c.kdc.send_signal(signal.SIGCONT)
+            assert took < 10, "the unmount waited for the KDC"
+            for t in lists:
+                t.join(60)
+            listed = waits and not hangs
+            if listed:
+                break
+        assert listed, "the listings waited for the KDC" if waits else "no renewal was tried"
+
+    def test_a_source_has_its_own_tickets(self, zc, secure, work):
+        """And not those of one that was there before it, which may have had the same place in memory."""
+        c = secure
+        for i in range(8):
+            c.put(f"/home/alice/own{i}", b"alice's")
+            c.must("PUT", f"/home/alice/own{i}", "SETOWNER", owner="alice")
+            c.must("PUT", f"/home/alice/own{i}", "SETPERMISSION", permission="600")
+        os.mkdir(os.path.join(work, "plain"))
+        m = zc.mount([f"/plain=file://{work}/plain"], env=c.krb_env())
+        for i in range(8):
+            who = ("alice", "bob")[i % 2]
+            zc.ok("source", "add", "--hdfs-keytab", c.keytab(who), m, f"/home={c.url}/home/alice")
+            if who == "alice":
+                assert m.read(f"home/own{i}") == b"alice's"
+            else:
+                with pytest.raises(PermissionError):
+                    m.read(f"home/own{i}")
+            zc.ok("source", "remove", m, "/home")
 
     def test_a_token_that_is_given(self, zc, secure, work):
         path = os.path.join(work, "token")
@@ -514,7 +728,9 @@ class TestKerberos:
             f.write(secure.new_token("bob") + "\n")
         m = zc.mount(secure.url + "/data", "--hdfs-token", path, env=secure.krb_env())
         assert sha(m.read("f")) == sha(make_bytes(20 * MIB, "krb"))
+        before = cancelled(secure)
         m.umount()
+        assert cancelled(secure) == before, "it was not ours to cancel"
         # As Hadoop itself writes one for a job.
         cache, path = os.path.join(work, "cc"), os.path.join(work, "hadoop-token")
         secure.kinit("bob", cache)
@@ -538,15 +754,15 @@ class TestKerberos:
             f.write(b"HDTS\x00\x01\xff")
         alice = ("--hdfs-keytab", c.keytab("alice"))
         for options, env, words in (
-                ((), c.krb_env(), ["ticket cache", "credentials"]),
-                ((*alice, "--hdfs-principal", "alice@NOWHERE.TEST"), c.krb_env(), ["NOWHERE.TEST|principal"]),
-                ((*alice, "--hdfs-principal", f"carol@{c.realm}"), c.krb_env(), ["keytab", "carol"]),
+                ((), c.krb_env(), [f"ticket cache FILE:{c.krb}/none", "credentials"]),
+                ((*alice, "--hdfs-principal", "alice@NOWHERE.TEST"), c.krb_env(), ["no key for alice@NOWHERE.TEST"]),
+                ((*alice, "--hdfs-principal", f"carol@{c.realm}"), c.krb_env(), ["keytab", f"no key for carol@{c.realm}"]),
                 (("--hdfs-keytab", rubbish), c.krb_env(), ["rubbish"]),
                 (("--hdfs-keytab", "/no/keytab"), c.krb_env(), ["/no/keytab"]),
                 (alice, {**c.krb_env(), "KRB5_CONFIG": broken}, ["KDC", c.realm]),
                 (("--hdfs-token", rubbish), c.krb_env(), ["rubbish"]),
                 ((*alice, "--hdfs-user", "x"), c.krb_env(), ["--hdfs-user"]),
-                ((), c.krb_env(expired), ["ticket cache", "expired"]),
+                ((), c.krb_env(expired), [f"ticket cache FILE:{expired}", "expired"]),
         ):
             if "expired" in words:
                 time.sleep(max(0.0, ends - time.monotonic()))
