@@ -96,10 +96,14 @@ void zc_streams_ahead(struct zc_streams *s, uint64_t off)
         uint64_t want = ZC_MIN(st->next + st->window, o->size);
         from = ZC_MAX(st->ahead, st->next);
         /* In whole parts, when at least one is missing from the window: few requests, each a good
-         * size. */
-        if (want > from && (want - from >= part || want == o->size || st->ahead == 0)) {
-            to = ZC_MIN((want + cs - 1) / cs * cs, o->size);
-            st->ahead = to;
+         * size, and no rest that would be a request of its own. */
+        if (want > from) {
+            if (want == o->size || st->ahead == 0)
+                to = ZC_MIN((want + cs - 1) / cs * cs, o->size);
+            else if (want - from >= part)
+                to = (from + (want - from) / part * part) / cs * cs;
+            if (to)
+                st->ahead = to;
         }
     }
     pthread_mutex_unlock(&s->lock);

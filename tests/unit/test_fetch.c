@@ -613,6 +613,35 @@ static void test_ahead_of_a_reader(void **state)
     world_close(&w);
 }
 
+/* However a reader's steps fall, what is fetched ahead of it comes in whole parts. */
+static void test_ahead_in_whole_parts(void **state)
+{
+    const uint64_t part = 4 * ZC_MIB, size = 32 * ZC_MIB;
+    struct world w;
+    struct zc_fetch_src *src;
+    struct zc_object *o;
+    world_open(&w, 0);
+    w.s->be.part_size = part;
+    assert_int_equal(zc_fetch_src_new(w.fetch, &w.s->be, "parts:", &src), 0);
+    assert_int_equal(zc_object_open(w.fetch, src, "a", "v", size, &o), 0);
+    struct zc_streams *s = zc_streams_new(o);
+    unsigned first = 0; /* of those behind the window that a reader begins with */
+    for (uint64_t off = 0; off < 5 * 100000; off += 100000) {
+        zc_streams_note(s, off, 100000);
+        zc_streams_ahead(s, off);
+        first = first ? first : w.s->n;
+    }
+    assert_in_range(w.s->n, first + 2, GETS);
+    for (unsigned i = first; i + 1 < w.s->n; i++)
+        assert_int_equal(w.s->get[i]->len, part);
+    assert_int_equal(w.s->get[w.s->n - 1]->off + w.s->get[w.s->n - 1]->len, size);
+    zc_streams_free(s);
+    for (unsigned i = 0; i < w.s->n; i++)
+        end(&w, i, -ECANCELED);
+    zc_object_close(o);
+    world_close(&w);
+}
+
 /* Readers that ask for everything in their own order while others serve: each byte comes once. */
 struct crowd {
     struct world *w;
@@ -731,6 +760,7 @@ int main(void)
         cmocka_unit_test(test_a_source_that_is_closed),
         cmocka_unit_test(test_shutdown_ends_what_waits),
         cmocka_unit_test(test_ahead_of_a_reader),
+        cmocka_unit_test(test_ahead_in_whole_parts),
         cmocka_unit_test(test_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
