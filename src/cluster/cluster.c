@@ -79,6 +79,7 @@ void zc_cluster_free(struct zc_cluster *c)
         return;
     cluster_live_end(c->live);
     cluster_view_unref(c->view);
+    cluster_view_unref(c->settled);
     free(c->members);
     pthread_mutex_destroy(&c->lock);
     free(c);
@@ -115,11 +116,37 @@ unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_cluster
     return n;
 }
 
+static struct cluster_view *cluster_settled_view(struct zc_cluster *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct cluster_view *v = cluster_view_ref(c->settled ? c->settled : c->view);
+    pthread_mutex_unlock(&c->lock);
+    return v;
+}
+
+void cluster_settle(struct zc_cluster *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct cluster_view *old = c->settled;
+    c->settled = cluster_view_ref(c->view);
+    pthread_mutex_unlock(&c->lock);
+    cluster_view_unref(old);
+}
+
+uint64_t cluster_settled(struct zc_cluster *c)
+{
+    pthread_mutex_lock(&c->lock);
+    uint64_t d = c->settled ? cluster_view_digest(c->settled) : 0;
+    pthread_mutex_unlock(&c->lock);
+    return d;
+}
+
 bool zc_cluster_spare(struct zc_cluster *c, uint64_t key)
 {
-    struct cluster_view *v = cluster_now(c);
-    bool spare = cluster_view_spare(v, key);
+    struct cluster_view *v = cluster_now(c), *settled = cluster_settled_view(c);
+    bool spare = cluster_view_spare(v, settled, key);
     cluster_view_unref(v);
+    cluster_view_unref(settled);
     return spare;
 }
 

@@ -101,7 +101,9 @@ unsigned zc_cluster_rank(struct zc_cluster *c, uint64_t key, struct zc_cluster_n
 unsigned zc_cluster_former(struct zc_cluster *c, uint64_t key, struct zc_cluster_node *out,
                            unsigned max);
 
-/* Is the copy of the key here a spare one, because another node that is not suspect owns it? */
+/* Is the copy of the key here a spare one, because another node that is not suspect owns it? Not
+   while it has only just begun to own it (ten minutes, or since this node's start), or this node
+   drains: the copy here may be the only one. */
 bool zc_cluster_spare(struct zc_cluster *c, uint64_t key);
 
 /* Of the members and weights behind zc_cluster_rank: differs when they differ. */

@@ -22,7 +22,14 @@
 #define LIVE_TICK_NS ZC_NS_PER_S
 #define LIVE_JOIN_NS (2 * ZC_NS_PER_S)
 #define LIVE_COPY_NS (30 * ZC_NS_PER_S)
-#define LIVE_USED_STEPS 2 /* of a weight: 2^(1/2) */
+#define LIVE_USED_STEPS 2                 /* of a weight: 2^(1/2) */
+#define LIVE_READ_NS (200 * ZC_NS_PER_MS) /* between two views */
+#define LIVE_TELL_NS ZC_NS_PER_S          /* between two calls of `changed` */
+/* So long a ring must have stood until who owns by it is taken to have what it owns: a ramp, and
+   some time to be read in. */
+#define LIVE_SETTLE_NS (600 * ZC_NS_PER_S)
+#define LIVE_FORMS_NS (10 * ZC_NS_PER_S) /* after the start: the ring that was before */
+#define LIVE_NOTHING (4 * ZC_MIB)        /* a cache with no more has nothing to lose */
 
 struct cluster_live {
     struct zc_cluster *c;
@@ -33,7 +40,10 @@ struct cluster_live {
     struct cluster_pace pace;
     bool alone; /* there are no seeds */
     int64_t started_ns;
-    int64_t copied_since_ns; /* 0: not seen */
+    int64_t read_ns, told_ns; /* when that was last */
+    int64_t ring_ns;          /* since when the ring is as it is */
+    bool news;                /* `changed` is to be called */
+    int64_t copied_since_ns;  /* 0: not seen */
 
     pthread_t thread;
     bool runs;
@@ -61,7 +71,8 @@ static void live_others(struct cluster_live *l, struct cluster_pace_others *out)
         out->capacity += (double)zc_ring_weight_bytes(m->node.weight);
     }
     pthread_mutex_unlock(&c->lock);
-    out->known = heard || l->alone || zc_now_ns() - l->started_ns > LIVE_JOIN_NS;
+    out->heard = heard || l->alone;
+    out->known = out->heard || zc_now_ns() - l->started_ns > LIVE_JOIN_NS;
 }
 
 /* Makes a view of what gossip has now. */
@@ -96,7 +107,34 @@ static void live_read(struct cluster_live *l)
         l->copied_since_ns = zc_now_ns();
     uint64_t before = zc_cluster_digest(l->c);
     cluster_publish(l->c, &r, l->indices.n);
-    if (zc_cluster_digest(l->c) != before && l->cfg.changed)
+    if (zc_cluster_digest(l->c) != before) {
+        l->ring_ns = zc_now_ns();
+        l->news = true;
+    }
+}
+
+/* Does who owns have what it owns? Not when it has only just begun to, and what this node drains
+   nobody else may have. */
+static void live_settle(struct cluster_live *l, bool drain)
+{
+    int64_t now = zc_now_ns();
+    if (drain || zc_cluster_digest(l->c) == cluster_settled(l->c))
+        return;
+    if (now - l->ring_ns > LIVE_SETTLE_NS || now - l->started_ns < LIVE_FORMS_NS ||
+        l->cfg.used(l->cfg.user) < LIVE_NOTHING) {
+        cluster_settle(l->c);
+        l->news = true;
+    }
+}
+
+static void live_tell(struct cluster_live *l)
+{
+    int64_t now = zc_now_ns();
+    if (!l->news || now - l->told_ns < LIVE_TELL_NS)
+        return;
+    l->news = false;
+    l->told_ns = now;
+    if (l->cfg.changed)
         l->cfg.changed(l->cfg.user);
 }
 
@@ -158,16 +196,25 @@ static void *live_main(void *arg)
     struct cluster_live *l = arg;
     pthread_mutex_lock(&l->lock);
     while (!l->stop) {
-        bool changed = l->changed, drain = l->drain;
-        l->changed = false;
+        bool drain = l->drain;
+        int64_t again = l->read_ns + LIVE_READ_NS;
+        bool read = l->changed && zc_now_ns() >= again;
+        if (read)
+            l->changed = false;
         pthread_mutex_unlock(&l->lock);
-        if (changed)
+        if (read) {
             live_read(l);
+            l->read_ns = zc_now_ns();
+            again = l->read_ns + LIVE_READ_NS;
+        }
         live_pace(l, drain);
+        live_settle(l, drain);
+        live_tell(l);
         int64_t until = zc_now_ns() + (l->decided ? LIVE_TICK_NS : LIVE_TICK_NS / 20);
         pthread_mutex_lock(&l->lock);
-        while (!l->stop && !l->changed && l->drain == drain && zc_now_ns() < until)
-            live_wait(l, until);
+        while (!l->stop && l->drain == drain && zc_now_ns() < until &&
+               !(l->changed && zc_now_ns() >= again))
+            live_wait(l, l->changed ? ZC_MIN(until, again) : until);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;

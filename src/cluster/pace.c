@@ -16,9 +16,12 @@ uint8_t cluster_pace_weight(struct cluster_pace *p, const struct cluster_pace_ot
 {
     if (p->draining)
         return 0;
+    if (p->blind && others->heard)
+        p->step = 0;
     if (p->step == 0) {
         if (!others->known)
             return 0;
+        p->blind = !others->heard;
         p->step = pace_cold(p, others, used) ? 1 : ZC_PACE_STEPS;
         p->next_ns = now_ns + ZC_PACE_STEP_NS;
     }

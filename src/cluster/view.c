@@ -120,11 +120,13 @@ unsigned cluster_view_former(struct cluster_view *v, uint64_t key, struct zc_clu
     return n;
 }
 
-bool cluster_view_spare(struct cluster_view *v, uint64_t key)
+bool cluster_view_spare(struct cluster_view *v, struct cluster_view *settled, uint64_t key)
 {
-    uint32_t first;
-    return zc_ring_rank(v->ring, key, &first, 1) == 1 && first != v->self &&
-           !v->nodes[first].suspect;
+    uint32_t first, was;
+    if (zc_ring_rank(v->ring, key, &first, 1) != 1 || first == v->self || v->nodes[first].suspect)
+        return false;
+    return settled == v || (zc_ring_rank(settled->ring, key, &was, 1) == 1 &&
+                            memcmp(v->nodes[first].id, settled->nodes[was].id, ZC_NODE_ID) == 0);
 }
 
 uint64_t cluster_view_digest(struct cluster_view *v)

@@ -22,7 +22,8 @@ unsigned cluster_view_rank(struct cluster_view *v, uint64_t key, struct zc_clust
                            unsigned max);
 unsigned cluster_view_former(struct cluster_view *v, uint64_t key, struct zc_cluster_node *out,
                              unsigned max);
-bool cluster_view_spare(struct cluster_view *v, uint64_t key);
+/* settled: an earlier view, or the same, in which the key must have had the same owner. */
+bool cluster_view_spare(struct cluster_view *v, struct cluster_view *settled, uint64_t key);
 uint64_t cluster_view_digest(struct cluster_view *v);
 /* In the order of ids. */
 const struct zc_cluster_node *cluster_view_nodes(struct cluster_view *v, unsigned *n);

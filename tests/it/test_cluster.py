@@ -262,15 +262,18 @@ def test_two_halves_and_one_again(make, data):
     nothing_from(store)
 
 
-def test_an_empty_node_joins(make, data):
-    """What it owns from now on it gets from those that had it."""
-    cluster = make(4)
+@pytest.mark.parametrize("replicate", ["local", "owner-only"])
+def test_an_empty_node_joins(make, data, replicate):
+    """What it owns from now on it gets from those that had it; those that keep few copies keep these until then."""
+    cluster = make(4, options=["--replicate", replicate])
     for i in range(3):
-        cluster.start(i)
+        cluster.start(i, size="256MiB")
     cluster.meet()
     read_all([cluster.nodes[i] for i in range(3)], data)
     store = Store(cluster)
-    new = cluster.start(3)
+    new = cluster.start(3, size="256MiB")
+    cluster.meet()
+    time.sleep(2)  # the others know what they own now, and what they do not
     read_all([new], data)
     assert store.gets <= 0.01 * data.chunks, (store.gets, data.chunks)
     cluster.meet(seconds=600)

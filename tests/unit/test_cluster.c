@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The nodes of one moment: who owns a key, who owned it before, whose copy is a spare one. */
 #include "cluster/cluster.h"
+#include "cluster/view.h"
 #include "ring/ring.h"
 
 #include "unit.h"
@@ -114,6 +115,40 @@ static void test_spare_needs_a_live_owner(void **state)
     zc_cluster_free(c);
 }
 
+/* What a newcomer owns it may not have yet, and what this node drains nobody else may. */
+static void test_spare_needs_an_owner_of_some_time(void **state)
+{
+    struct zc_cluster_node nodes[N];
+    struct cluster_view *was, *is, *drains;
+    struct zc_cluster_node first, before;
+    unsigned same = 0, moved = 0, mine = 0;
+    for (unsigned i = 0; i < N; i++)
+        nodes[i] = node(i);
+    assert_int_equal(cluster_view_new(nodes, N - 1, &was), 0);
+    assert_int_equal(cluster_view_new(nodes, N, &is), 0);
+    nodes[2].weight = 0;
+    assert_int_equal(cluster_view_new(nodes, N, &drains), 0);
+    for (uint64_t key = 0; key < KEYS; key++) {
+        cluster_view_rank(is, key, &first, 1);
+        cluster_view_rank(was, key, &before, 1);
+        bool spare = cluster_view_spare(is, was, key);
+        if (memcmp(first.id, before.id, ZC_NODE_ID) != 0) {
+            assert_false(spare);
+            moved++;
+        } else {
+            assert_int_equal(spare, !first.is_self);
+            same += spare;
+        }
+        assert_int_equal(cluster_view_spare(is, is, key), !first.is_self);
+        assert_int_equal(cluster_view_spare(drains, is, key), !first.is_self);
+        mine += first.is_self;
+    }
+    assert_true(same > KEYS / 2 && moved > KEYS / N / 2 && mine > KEYS / N / 2);
+    cluster_view_unref(was);
+    cluster_view_unref(is);
+    cluster_view_unref(drains);
+}
+
 static void test_refused(void **state)
 {
     struct zc_cluster *c = NULL;
@@ -146,6 +181,7 @@ int main(void)
         cmocka_unit_test(test_rank),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_spare_needs_a_live_owner),
+        cmocka_unit_test(test_spare_needs_an_owner_of_some_time),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_groups),
     };

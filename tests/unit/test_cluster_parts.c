@@ -255,8 +255,8 @@ static void test_pace(void **state)
 {
     const uint64_t capacity = 1024 * ZC_GIB;
     uint8_t full = zc_ring_weight(capacity);
-    struct cluster_pace_others none = {0}, young = {true, ZC_GIB, 7.0 * (double)capacity},
-                               rich = {true, 4000 * ZC_GIB, 7.0 * (double)capacity};
+    struct cluster_pace_others none = {0}, young = {true, true, ZC_GIB, 7.0 * (double)capacity},
+                               rich = {true, true, 4000 * ZC_GIB, 7.0 * (double)capacity};
     /* Nothing before gossip was heard; then all at once where there is little to pull. */
     struct cluster_pace p = {.capacity = capacity};
     assert_int_equal(cluster_pace_nominal(&p), full);
@@ -271,6 +271,10 @@ static void test_pace(void **state)
     p = (struct cluster_pace){.capacity = capacity};
     none.known = true;
     assert_int_equal(cluster_pace_weight(&p, &none, 0, 0), full);
+    /* Until somebody is heard: then it is decided again, once. */
+    assert_int_equal(cluster_pace_weight(&p, &rich, 0, 5), zc_ring_weight(capacity / 8));
+    assert_int_equal(cluster_pace_weight(&p, &rich, 0, 5 + ZC_PACE_STEP_NS),
+                     zc_ring_weight(capacity / 4));
 
     /* Step by step to others that have a lot, in order, and never beyond. */
     p = (struct cluster_pace){.capacity = capacity};
