@@ -14,6 +14,9 @@
  * store's answers make no sense: these seldom become better by waiting. A get that moved on counts
  * from the start again.
  *
+ * Words: the first failure of an outage is told when it is tried again, and its end, and what is
+ * given up for good says how long it stood still. All else is for who looks for details.
+ *
  * Lock: one for the wrapper, for what a cancel looks at. Never held over a call into the inner
  * backend.
  */
@@ -24,12 +27,14 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #define RETRY_ODD 10 /* answers without sense, when no number of attempts is set */
+#define RETRY_TELL_NS (30 * ZC_NS_PER_S) /* outages are told no more often than that */
 #define RETRY_PROBES 3
 #define RETRY_PROBE_NS (10 * ZC_NS_PER_S) /* no probe begins after that */
 
@@ -47,6 +52,8 @@ struct retry {
     _Atomic uint64_t seed;
     _Atomic uint64_t failures;     /* changed under the lock, as the rest of the health */
     struct zc_retry_health health; /* all but the failures */
+    int64_t told_ns;               /* when a person was told of an outage, under the lock as well */
+    bool told;                     /* of this one */
 };
 
 struct retry_op {
@@ -125,14 +132,31 @@ static void retry_leave(struct retry_op *op)
     pthread_mutex_unlock(&op->r->lock);
 }
 
+/* What the last failure was, and what became of it. */
+static void retry_give_up(struct retry_op *op, int err, const struct zc_error *why)
+{
+    zc_error_set(&op->outer->err, err,
+                 "%.850s; given up, as nothing came for %.1f s (attempts: %u)",
+                 why->text[0] ? why->text : strerror(-err),
+                 (double)(zc_now_ns() - op->since_ns) / ZC_NS_PER_S, ZC_MAX(op->rounds, 1u));
+    /* Who gets bytes tells of it by itself, and knows more. */
+    if (op->kind == RETRY_LIST)
+        zc_warn("%s/%s: no listing: %s", op->r->be.url, op->in.list.path, op->outer->err.text);
+    else if (op->kind == RETRY_STAT)
+        zc_warn("%s/%s: no look at it: %s", op->r->be.url, op->in.stat.path, op->outer->err.text);
+}
+
 static void retry_fail(struct retry_op *op, int err)
 {
     /* An attempt that time ran out on tells less than the one before it. */
     bool before = err == -ETIMEDOUT && op->last.code && zc_now_ns() >= retry_give_up_ns(op);
+    const struct zc_error *why = before ? &op->last : &op->in.base.err;
     if (before)
         err = op->last.code;
-    if (op->theirs == 0)
-        op->outer->err = before ? op->last : op->in.base.err;
+    if (op->theirs == 0 && zc_retry_useful(err))
+        retry_give_up(op, err, why);
+    else if (op->theirs == 0)
+        op->outer->err = *why;
     if (zc_retry_useful(err))
         atomic_fetch_add_explicit(&op->r->be.stats->errors, 1, memory_order_relaxed);
     retry_leave(op);
@@ -157,11 +181,17 @@ static void retry_fail(struct retry_op *op, int err)
 static void retry_note(struct retry *r, int err, const struct zc_error *why)
 {
     bool bad = zc_retry_useful(err);
+    bool over = false;
+    uint64_t n = 0;
+    int64_t since = 0;
     if (!bad && (err == -ECANCELED || atomic_load(&r->failures) == 0))
         return;
     pthread_mutex_lock(&r->lock);
     if (!bad) {
-        atomic_store(&r->failures, 0);
+        n = atomic_exchange(&r->failures, 0);
+        over = r->told;
+        since = r->health.since_ns;
+        r->told = false;
     } else {
         if (atomic_fetch_add(&r->failures, 1) == 0)
             r->health.since_ns = zc_now_ns();
@@ -169,6 +199,9 @@ static void retry_note(struct retry *r, int err, const struct zc_error *why)
                  why && why->text[0] ? why->text : strerror(-err));
     }
     pthread_mutex_unlock(&r->lock);
+    if (over)
+        zc_warn("%s answers again, after %" PRIu64 " failures in %.1f s", r->be.url, n,
+                (double)(zc_now_ns() - since) / ZC_NS_PER_S);
 }
 
 void zc_retry_get_health(struct zc_backend *be, struct zc_retry_health *out)
@@ -272,6 +305,27 @@ static bool retry_again(struct retry_op *op, int err, int64_t *delay_ns)
     return true;
 }
 
+static void retry_tell(struct retry_op *op, int err, int64_t delay_ns)
+{
+    struct retry *r = op->r;
+    const struct zc_error *why = &op->in.base.err;
+    int64_t now = zc_now_ns();
+    pthread_mutex_lock(&r->lock);
+    bool tell = !r->told && (!r->told_ns || now - r->told_ns >= RETRY_TELL_NS);
+    if (tell) {
+        r->told = true;
+        r->told_ns = now;
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (!why->text[0])
+        zc_error_set(&op->in.base.err, err, "%s: %s", r->be.url, strerror(-err));
+    if (tell)
+        zc_warn("%s; it is tried again, for %.0f s at the most while nothing comes", why->text,
+                (double)(retry_give_up_ns(op) - now) / ZC_NS_PER_S);
+    else
+        zc_debug("%s; it is tried again in %.3f s", why->text, (double)delay_ns / ZC_NS_PER_S);
+}
+
 static void retry_ended(struct retry_op *op, int err)
 {
     struct retry *r = op->r;
@@ -285,7 +339,7 @@ static void retry_ended(struct retry_op *op, int err)
         return;
     }
     atomic_fetch_add_explicit(&r->be.stats->retries, 1, memory_order_relaxed);
-    zc_debug("%s: tried again in %.3f s: %s", r->be.url, (double)delay / 1e9, op->in.base.err.text);
+    retry_tell(op, err, delay);
     op->last = op->in.base.err;
     op->last.code = err;
     pthread_mutex_lock(&r->lock);

@@ -5,25 +5,32 @@ wrong byte."""
 import concurrent.futures
 import errno
 import os
+import re
 import signal
 import threading
 import time
 
 import pytest
-from conftest import make_bytes, sha256_of
+from conftest import STORES, make_bytes, sha256_of
+from servers import s3
 
 MIB = 1 << 20
 
 
-@pytest.fixture
-def through(zc, proxy, stores, tree):
-    """A mount of the tree through the fault proxy -> (mount, proxy)."""
-    p, server = proxy
+@pytest.fixture(params=["versitygw"])
+def through(request, zc, stores, tree):
+    """A mount of the tree through a fault proxy before a server -> (mount, proxy)."""
+    server = stores.get(request.param)
     bucket = stores.bucket(server, "tree", tree[0])
+    with s3.FaultProxy(server) as p:
+        def mount(*options, **kw):
+            env = {**server.env(), "AWS_ENDPOINT_URL": p.url}
+            return zc.mount(f"s3://{bucket}", *options, env=env, **kw), p
+        yield mount
+        zc.finish()  # while the proxy is there
 
-    def mount(*options, **kw):
-        return zc.mount(f"s3://{bucket}", *options, env={**server.env(), "AWS_ENDPOINT_URL": p.url}, **kw), p
-    return mount
+
+both = pytest.mark.parametrize("through", STORES, indirect=True)
 
 
 def fails_with(codes, what):
@@ -33,6 +40,7 @@ def fails_with(codes, what):
     return e.value
 
 
+@both
 @pytest.mark.sanitized
 @pytest.mark.parametrize("kind", ["cut", "reset", "drop", "short", "slowdown", "error", "garbage"])
 def test_one_request_in_three_fails(through, tree, kind):
@@ -44,6 +52,7 @@ def test_one_request_in_three_fails(through, tree, kind):
     assert p.stats()["faults"] > 0
 
 
+@both
 @pytest.mark.sanitized
 def test_a_storm_of_503(through, tree):
     """Nothing but SlowDown for two seconds, then all is well."""
@@ -85,6 +94,47 @@ def test_a_storm_does_not_become_a_flood(through):
     assert p.stats()["requests"] <= 60
 
 
+WORDS = {
+    "short": ["ended early|is for another range"],
+    "cut": ["127.0.0.1:[0-9]+: .*(bytes|transfer closed)"],
+    "slowdown": ["http://127.0.0.1:[0-9]+ answers HTTP 503 SlowDown"],
+    "silent": ["no answer from 127.0.0.1:[0-9]+", "no byte came for [23][.][0-9] s"],
+    "stall": ["no answer from 127.0.0.1:[0-9]+", "no byte came for [23][.][0-9] s"],
+}
+
+
+@both
+@pytest.mark.parametrize("kind", WORDS)
+def test_words(through, tree, zc, kind):
+    """Which store, which object, what happened, and what was done about it; once, and not for each attempt."""
+    m, p = through("--read-timeout", "2s", "--metadata-ttl", "indefinite")
+    os.stat(m.join("large/ten"))
+    p.fault(kind, 1, 0, "large/ten")
+    fails_with([errno.EIO], lambda: m.read("large/ten"))
+    log = zc.log_tail()
+    said = [line for line in log.splitlines() if "s3://tree/large/ten" in line]
+    tried = [line for line in said if "it is tried again" in line]
+    ended = [line for line in said if "given up" in line]
+    for word in WORDS[kind]:
+        assert any(re.search(word, line) for line in ended), f"no {word!r} in:{log}"
+    assert ended and all(re.search("nothing came for [0-9.]+ s", line) for line in ended), log
+    if kind not in ("silent", "stall"):  # these take all the time there is
+        assert len(tried) == 1 and re.search(WORDS[kind][0], tried[0]), log
+    p.clear()
+    with open(os.path.join(tree[0], "large/ten"), "rb") as f:
+        assert m.read("large/ten") == f.read()
+    assert len(tried) == 0 or "answers again, after" in zc.log_tail()
+
+
+def test_words_of_a_listing(through, zc):
+    m, p = through("--read-timeout", "2s", "--metadata-ttl", "indefinite")
+    os.listdir(m.join("many"))
+    p.fault("slowdown", 1, 0, "list-type=2")
+    fails_with([errno.EIO], lambda: os.listdir(m.join("many/7")))
+    said = [line for line in zc.log_tail().splitlines() if "many/7: no listing" in line]
+    assert said and "answers HTTP 503 SlowDown" in said[0] and "given up" in said[0], zc.log_tail()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stall", "silent"])
 def test_a_response_that_stops(through, tree, kind):
@@ -97,6 +147,7 @@ def test_a_response_that_stops(through, tree, kind):
     assert time.monotonic() - began < 60
 
 
+@both
 @pytest.mark.sanitized
 def test_a_listing_cut_short(through, tree):
     m, p = through()
@@ -107,6 +158,7 @@ def test_a_listing_cut_short(through, tree):
     assert len(os.listdir(m.join("many/8"))) == 30
 
 
+@both
 @pytest.mark.sanitized
 def test_a_listing_that_is_no_xml(through):
     m, p = through("--read-timeout", "5s")
@@ -116,6 +168,7 @@ def test_a_listing_that_is_no_xml(through):
     assert len(os.listdir(m.join("many/7"))) == 30
 
 
+@both
 @pytest.mark.sanitized
 def test_range_ignored(through, tree):
     """A store that answers 200 with the whole object where a range was asked."""
@@ -195,6 +248,7 @@ def test_server_frozen(zc, own_server):
         assert m.read(key) == data, key
 
 
+@both
 @pytest.mark.sanitized
 def test_unmount_while_the_server_is_silent(through):
     m, p = through()
