@@ -158,8 +158,7 @@ static int ask_once(struct s3_ctx *x, struct s3_ask *a)
     return r;
 }
 
-/* False: stopped. */
-static bool ask_pause(struct s3_ctx *x, int64_t ns)
+bool s3_pause(struct s3_ctx *x, int64_t ns)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -183,7 +182,7 @@ int s3_ask(struct s3_ctx *x, struct s3_ask *a)
                            : s3_ask_later(a);
         if (!again || i >= a->attempts)
             return r;
-        if (!ask_pause(x, pause / 2 + s3_jitter(pause)))
+        if (!s3_pause(x, pause / 2 + s3_jitter(pause)))
             return -ECANCELED;
     }
 }

@@ -41,6 +41,8 @@ struct s3_ctx *s3_ctx_new(const struct s3_chain_config *cfg);
 void s3_ctx_unref(struct s3_ctx *x);
 /* Ends what is waited for, now and from now on. Any thread. */
 void s3_ctx_stop(struct s3_ctx *x);
+/* Waits. False: stopped. */
+bool s3_pause(struct s3_ctx *x, int64_t ns);
 
 /* ---- one question over HTTP ---- */
 

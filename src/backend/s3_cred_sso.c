@@ -4,7 +4,9 @@
  * sso-session's name (or, for profiles without one, of the start URL). The portal gives a role's
  * keys for it. A token that ends soon is renewed where the login has left what that takes (a
  * registered client and a refresh token; only with an sso-session), and written back as the command
- * would, since a refresh token is good for one use.
+ * would, since a refresh token is good for one use. Others renew the same login (another source or
+ * mount, the command itself): who is refused because they were first takes theirs from the file,
+ * which may come a moment later than the refusal.
  * https://docs.aws.amazon.com/sdkref/latest/guide/feature-sso-credentials.html
  */
 #include "backend/s3_cred_priv.h"
@@ -21,6 +23,8 @@
 #define SSO_TIMEOUT_NS (10 * ZC_NS_PER_S)
 #define SSO_ATTEMPTS 3
 #define SSO_EARLY_NS (300 * ZC_NS_PER_S)
+#define SSO_RIVAL_LOOKS 20
+#define SSO_RIVAL_NS (100 * ZC_NS_PER_MS)
 #define SSO_FILE_MAX ((size_t)256 << 10)
 
 struct sso {
@@ -201,6 +205,23 @@ static int sso_renew(struct sso *s, struct zc_error *why)
     return 0;
 }
 
+/* The login that somebody else has renewed meanwhile. */
+static bool sso_renewed_by_others(struct sso *s)
+{
+    struct s3_sso_token old = s->token;
+    bool renewed = false;
+    s->token = (struct s3_sso_token){0};
+    for (int i = 0; !renewed && i < SSO_RIVAL_LOOKS; i++) {
+        if (i && !s3_pause(s->x, SSO_RIVAL_NS))
+            break;
+        s3_sso_token_free(&s->token);
+        renewed = sso_read(s, NULL) == 0 && strcmp(s->token.access, old.access) != 0 &&
+                  s->token.expires_ns > zc_wall_ns();
+    }
+    s3_sso_token_free(&old);
+    return renewed;
+}
+
 static int sso_token(struct sso *s, struct zc_error *why)
 {
     struct zc_error renewal = {0};
@@ -216,6 +237,8 @@ static int sso_token(struct sso *s, struct zc_error *why)
         return 0;
     if (s->token.expires_ns > now)
         return 0; /* it still serves */
+    if (can && renewal.code == -EACCES && sso_renewed_by_others(s))
+        return 0;
     if (can && renewal.code == -EAGAIN)
         return zc_error_set(why, -EAGAIN, "%s", renewal.text);
     snprintf(what, sizeof(what), "the login has expired%s%.400s%s", can ? " (" : "",

@@ -414,6 +414,18 @@ def test_sso_refresh_token_is_renewed_on_and_on(setting, issuer):
     assert server.requests["refreshed"] >= 3
 
 
+def test_sso_login_that_several_renew(setting):
+    """A refresh token is good for one use, and three sources share it: who comes too late takes the login that
+    the first has written."""
+    server = setting.sso_expired_login()
+    server.renewal_takes = 0.7
+    sources = [f"/{n}=s3://epoch/d{n}" for n in range(3)]
+    m = setting.zc.mount(sources, env=setting.env)
+    assert (server.requests["refreshed"], server.requests["spent"]) == (1, 2)
+    for i in range(3):
+        assert m.read(f"{i}/f{i:03d}") == make_bytes(SIZE, i)
+
+
 def test_source_that_hangs_when_keys_have_ended(setting, issuer):
     """Reads fail after their time, not after the source's, which is longer."""
     issuer.life = 2

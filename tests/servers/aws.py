@@ -366,6 +366,7 @@ class Sso(HttpServer):
         self.client = ("client-id", "client-secret-" + secrets.token_hex(8))
         self.tokens = {}  # access token -> end
         self.refresh = set()
+        self.renewal_takes = 0  # seconds between a renewal and its answer
 
     def login(self, home, key, session, refresh=True, life=None):
         """What `aws sso login` leaves behind -> the file's path."""
@@ -403,6 +404,7 @@ class Sso(HttpServer):
             if (form.get("clientId"), form.get("clientSecret")) != self.client:
                 return 400, {}, json.dumps({"error": "invalid_client", "error_description": "who?"})
             if form.get("grantType") != "refresh_token" or form.get("refreshToken") not in self.refresh:
+                self.requests["spent"] += 1
                 return 400, {}, json.dumps({"error": "invalid_grant",
                                             "error_description": "Invalid refresh token provided"})
             self.refresh.discard(form["refreshToken"])
@@ -410,6 +412,7 @@ class Sso(HttpServer):
             self.tokens[access] = time.time() + self.token_life
             self.refresh.add(again)
             self.requests["refreshed"] += 1
+            time.sleep(self.renewal_takes)
             return 200, {"Content-Type": "application/json"}, json.dumps(
                 {"accessToken": access, "tokenType": "Bearer", "expiresIn": self.token_life,
                  "refreshToken": again})
