@@ -23,9 +23,9 @@ def through(request, zc, stores, tree):
     server = stores.get(request.param)
     bucket = stores.bucket(server, "tree", tree[0])
     with s3.FaultProxy(server) as p:
-        def mount(*options, **kw):
-            env = {**server.env(), "AWS_ENDPOINT_URL": p.url}
-            return zc.mount(f"s3://{bucket}", *options, env=env, **kw), p
+        def mount(*options, **env):
+            env = {**server.env(), "AWS_ENDPOINT_URL": p.url, **env}
+            return zc.mount(f"s3://{bucket}", *options, env=env), p
         yield mount
         zc.finish()  # while the proxy is there
 
@@ -92,6 +92,15 @@ def test_a_storm_does_not_become_a_flood(through):
     fails_with([errno.EIO], lambda: m.read("small/a"))
     assert 1 < time.monotonic() - began < 12
     assert p.stats()["requests"] <= 60
+
+
+def test_attempts_that_a_person_set(through):
+    m, p = through("--metadata-ttl", "indefinite", AWS_MAX_ATTEMPTS="3")
+    os.stat(m.join("small/a"))
+    p.reset()
+    p.fault("slowdown")
+    fails_with([errno.EIO], lambda: m.read("small/a"))
+    assert p.stats()["requests"] == 3
 
 
 WORDS = {
