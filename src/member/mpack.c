@@ -8,7 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define FIELDS_MAX 64 /* keys in one struct that are looked at; ours have eight at the most */
+#define FIELDS_MAX 64    /* keys in one struct that are looked at; ours have eight at the most */
+#define VALUE_HEAD_MAX 9 /* bytes before raw, or of a number */
 
 /* ---- reading ---- */
 
@@ -113,7 +114,7 @@ static struct zc_bytes read_raw(struct zc_mp_reader *r)
     uint8_t t = take_type(r);
     if (t == 0xc0)
         return out;
-    int64_t n = raw_length(r, t);
+    int64_t n = t >= 0xa0 && t <= 0xbf ? t & 0x1f : raw_length(r, t);
     if (n < 0) {
         fail(r);
         return out;
@@ -198,7 +199,7 @@ static void clear_fields(const struct zc_mp_field *fields, size_t n, void *out)
 
 static bool is_key(const struct zc_mp_field *f, struct zc_bytes key)
 {
-    return strlen(f->name) == key.len && memcmp(f->name, key.p, key.len) == 0;
+    return f->name_len == key.len && memcmp(f->name, key.p, key.len) == 0;
 }
 
 static void read_map(struct zc_mp_reader *r, uint64_t pairs, const struct zc_mp_field *fields,
@@ -266,50 +267,54 @@ int zc_mp_read(struct zc_mp_reader *r, const struct zc_mp_field *fields, size_t 
 
 /* ---- writing ---- */
 
-static void put_be(struct zc_buf *b, uint8_t type, uint64_t v, unsigned bytes)
+/* Into room that was reserved: each returns the end of what it wrote. */
+
+static char *put_be(char *to, uint8_t type, uint64_t v, unsigned bytes)
 {
-    uint8_t out[9] = {type};
+    *to++ = (char)type;
     for (unsigned i = 0; i < bytes; i++)
-        out[1 + i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
-    zc_buf_add(b, out, 1 + bytes);
+        *to++ = (char)(v >> (8 * (bytes - 1 - i)));
+    return to;
 }
 
-static void put_raw(struct zc_buf *b, const void *p, size_t n)
+static char *put_raw(char *to, const void *p, size_t n)
 {
     if (n < 32)
-        zc_buf_addc(b, (char)(0xa0 | n));
+        *to++ = (char)(0xa0 | n);
     else if (n <= UINT16_MAX)
-        put_be(b, 0xda, n, 2);
+        to = put_be(to, 0xda, n, 2);
     else
-        put_be(b, 0xdb, n, 4);
+        to = put_be(to, 0xdb, n, 4);
     if (n > 0)
-        zc_buf_add(b, p, n);
+        memcpy(to, p, n);
+    return to + n;
 }
 
-static void put_uint(struct zc_buf *b, uint32_t v)
+static char *put_uint(char *to, uint32_t v)
 {
-    if (v <= 0x7f)
-        zc_buf_addc(b, (char)v);
-    else if (v <= UINT8_MAX)
-        put_be(b, 0xcc, v, 1);
-    else if (v <= UINT16_MAX)
-        put_be(b, 0xcd, v, 2);
-    else
-        put_be(b, 0xce, v, 4);
+    if (v > UINT16_MAX)
+        return put_be(to, 0xce, v, 4);
+    if (v > UINT8_MAX)
+        return put_be(to, 0xcd, v, 2);
+    if (v > 0x7f)
+        return put_be(to, 0xcc, v, 1);
+    *to++ = (char)v;
+    return to;
 }
 
-static void put_int(struct zc_buf *b, int64_t v)
+static char *put_int(char *to, int64_t v)
 {
-    if (v >= -32 && v <= 0x7f)
-        zc_buf_addc(b, (char)v);
-    else if (v >= INT8_MIN && v <= INT8_MAX)
-        put_be(b, 0xd0, (uint64_t)v, 1);
-    else if (v >= INT16_MIN && v <= INT16_MAX)
-        put_be(b, 0xd1, (uint64_t)v, 2);
-    else if (v >= INT32_MIN && v <= INT32_MAX)
-        put_be(b, 0xd2, (uint64_t)v, 4);
-    else
-        put_be(b, 0xd3, (uint64_t)v, 8);
+    if (v >= -32 && v <= 0x7f) {
+        *to++ = (char)v;
+        return to;
+    }
+    if (v >= INT8_MIN && v <= INT8_MAX)
+        return put_be(to, 0xd0, (uint64_t)v, 1);
+    if (v >= INT16_MIN && v <= INT16_MAX)
+        return put_be(to, 0xd1, (uint64_t)v, 2);
+    if (v >= INT32_MIN && v <= INT32_MAX)
+        return put_be(to, 0xd2, (uint64_t)v, 4);
+    return put_be(to, 0xd3, (uint64_t)v, 8);
 }
 
 static bool is_empty(const struct zc_mp_field *f, const void *at)
@@ -332,50 +337,57 @@ static bool is_empty(const struct zc_mp_field *f, const void *at)
     return false;
 }
 
-static void put_field(struct zc_buf *b, const struct zc_mp_field *f, const void *at)
+static char *put_field(char *to, const struct zc_mp_field *f, const void *at)
 {
     const struct zc_bytes *raw = at;
     switch ((enum zc_mp_type)f->type) {
     case ZC_MP_STRING:
-        put_raw(b, raw->p, raw->len);
-        break;
+        return put_raw(to, raw->p, raw->len);
     case ZC_MP_BYTES:
         if (raw->len > 0)
-            put_raw(b, raw->p, raw->len);
-        else
-            zc_buf_addc(b, (char)0xc0);
-        break;
+            return put_raw(to, raw->p, raw->len);
+        *to++ = (char)0xc0;
+        return to;
     case ZC_MP_U8:
-        put_uint(b, *(const uint8_t *)at);
-        break;
+        return put_uint(to, *(const uint8_t *)at);
     case ZC_MP_U16:
-        put_uint(b, *(const uint16_t *)at);
-        break;
+        return put_uint(to, *(const uint16_t *)at);
     case ZC_MP_U32:
-        put_uint(b, *(const uint32_t *)at);
-        break;
+        return put_uint(to, *(const uint32_t *)at);
     case ZC_MP_INT:
-        put_int(b, *(const int64_t *)at);
-        break;
+        return put_int(to, *(const int64_t *)at);
     case ZC_MP_BOOL:
-        zc_buf_addc(b, *(const bool *)at ? (char)0xc3 : (char)0xc2);
-        break;
+        *to++ = *(const bool *)at ? (char)0xc3 : (char)0xc2;
+        return to;
     }
+    return to;
 }
 
 int zc_mp_write(struct zc_buf *b, const struct zc_mp_field *fields, size_t n, const void *in)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!fields[i].omit_empty || !is_empty(&fields[i], (const char *)in + fields[i].offset))
-            count++;
-    zc_buf_addc(b, (char)(0x80 | count));
+    size_t count = 0, bytes = 1;
+    bool omit[FIELDS_MAX];
     for (size_t i = 0; i < n; i++) {
         const void *at = (const char *)in + fields[i].offset;
-        if (fields[i].omit_empty && is_empty(&fields[i], at))
+        omit[i] = fields[i].omit_empty && is_empty(&fields[i], at);
+        if (omit[i])
             continue;
-        put_raw(b, fields[i].name, strlen(fields[i].name));
-        put_field(b, &fields[i], at);
+        count++;
+        bytes += 2 * VALUE_HEAD_MAX + fields[i].name_len;
+        if (fields[i].type == ZC_MP_STRING || fields[i].type == ZC_MP_BYTES)
+            bytes += ((const struct zc_bytes *)at)->len;
     }
-    return b->failed ? -EMSGSIZE : 0;
+    if (zc_buf_reserve(b, bytes) < 0)
+        return -EMSGSIZE;
+    char *to = b->p + b->len;
+    *to++ = (char)(0x80 | count);
+    for (size_t i = 0; i < n; i++) {
+        if (omit[i])
+            continue;
+        to = put_raw(to, fields[i].name, fields[i].name_len);
+        to = put_field(to, &fields[i], (const char *)in + fields[i].offset);
+    }
+    *to = '\0';
+    b->len = (size_t)(to - b->p);
+    return 0;
 }

@@ -38,6 +38,7 @@ struct zc_mp_field {
     uint16_t offset; /* in the struct */
     uint8_t type;    /* enum zc_mp_type */
     uint8_t order;   /* place in the Go declaration, from 0: for structs sent as arrays */
+    uint8_t name_len;
     bool omit_empty;
 };
 
@@ -50,7 +51,8 @@ struct zc_mp_reader {
 /* Reads one struct into *out, whose fields are zeroed first; absent ones stay zero. 0; -EAGAIN when
    the input ends early, -EBADMSG when it is no such struct. r->p is past it on success. */
 int zc_mp_read(struct zc_mp_reader *r, const struct zc_mp_field *fields, size_t n, void *out);
-/* Appends one struct as a map. 0 or the buffer's error. */
+/* Appends one struct as a map. 0, or -EMSGSIZE when the buffer cannot hold it and ten bytes more a
+   field. */
 int zc_mp_write(struct zc_buf *b, const struct zc_mp_field *fields, size_t n, const void *in);
 
 #endif

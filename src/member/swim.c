@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 /* ---- small parts ---- */
@@ -234,6 +235,7 @@ struct zc_swim *zc_swim_new(const struct zc_swim_config *c, const struct zc_swim
     s->arg = arg;
     s->now = now;
     s->self = s->free_slot = s->claim_head = s->claim_tail = NONE;
+    s->probe_free = s->last_probe = NONE;
     memcpy(s->base, c->name, strlen(c->name));
     s->parts.max = s->out.max = ZC_MIB;
     s->own_pool = !c->pool;
@@ -377,6 +379,27 @@ static void run_timers(struct zc_swim *s)
     }
 }
 
+static bool timer_void(const struct zc_swim *s, const struct timer *t)
+{
+    switch ((enum timer_kind)t->kind) {
+    case TIMER_PROBE:
+        return s->probes[t->index].gen != t->gen;
+    case TIMER_SUSPICION:
+        return t->index >= s->suspicions.used ||
+               slab_at(&s->suspicions, struct suspicion, t->index)->gen != t->gen;
+    case TIMER_CLAIM:
+        return t->index >= s->claims.used || !slab_at(&s->claims, struct claim, t->index)->active ||
+               slab_at(&s->claims, struct claim, t->index)->step != t->gen;
+    }
+    return true;
+}
+
+void swim_prune(struct zc_swim *s)
+{
+    while (s->timers_n > 0 && timer_void(s, &s->timers[0]))
+        timer_pop(s);
+}
+
 /* The next time after now; a time that was slept through does not come again. */
 static int64_t following(const struct zc_swim *s, int64_t due, int64_t interval)
 {
@@ -396,9 +419,11 @@ void zc_swim_tick(struct zc_swim *s, int64_t now)
     if (s->next_gossip <= s->now)
         rumour_round(s);
     if (s->next_sync <= s->now) {
-        /* Not all at once, although all may have started at once. */
-        int64_t t = stream_sync_interval(s);
-        s->next_sync = s->now + t / 2 + (int64_t)(swim_random(s) % (uint64_t)t);
+        /* Not all at once, although all may have started at once; and at any time as many as at
+           any other. */
+        double t = (double)stream_sync_interval(s);
+        double u = (double)((swim_random(s) >> 11) + 1) / 9007199254740993.0;
+        s->next_sync = s->now + (int64_t)ZC_MIN(-log(u) * t, 3 * t) + 1;
         stream_sync(s);
     }
     if (s->next_extra <= s->now)
@@ -407,6 +432,7 @@ void zc_swim_tick(struct zc_swim *s, int64_t now)
         stream_rejoin(s);
     if (s->next_reap <= s->now)
         member_reap(s);
+    swim_prune(s);
     bool said = s->rumours.count == 0 || s->n_alive + s->n_suspect == 0;
     if (s->leaving && !s->retired && (said || s->leave_by <= s->now)) {
         s->retired = true;

@@ -80,8 +80,8 @@ static void ask(struct zc_swim *s, uint32_t i)
     struct claim *c = at(s, i);
     const struct node *to = c->node ? c->node : s->members[c->member].node;
     int64_t wait = s->config.probe_timeout / 3;
-    uint32_t seq = probe_claim(s, i, c->gen, s->now + s->config.probe_timeout * 2);
-    c->asked++;
+    uint32_t seq = probe_claim(s, i, c->gen);
+    c->seqs[c->asked++] = seq;
     s->stats.challenges++;
     if (seq != 0) {
         struct zc_wire_ping ping;
@@ -100,12 +100,21 @@ static void ask(struct zc_swim *s, uint32_t i)
     set_timer(s, i, wait);
 }
 
+static void drop_probes(struct zc_swim *s, struct claim *c)
+{
+    for (unsigned k = 0; k < c->asked; k++)
+        if (c->seqs[k] != 0)
+            probe_drop(s, c->seqs[k]);
+    c->asked = 0;
+}
+
 /* Takes the claim away. Its references are the caller's when it took them out. */
 static void release(struct zc_swim *s, uint32_t i)
 {
     struct claim *c = at(s, i);
     if (c->member != NONE)
         s->members[c->member].claim = NONE;
+    drop_probes(s, c);
     node_unref(s->pool, c->node);
     node_unref(s->pool, c->from);
     c->node = c->from = NULL;
@@ -158,13 +167,14 @@ void claim_make(struct zc_swim *s, uint32_t m, enum zc_swim_state state, uint32_
     struct claim *c = at(s, i);
     node_unref(s->pool, c->node);
     node_unref(s->pool, c->from);
+    drop_probes(s, c);
     c->member = m;
     c->gen = ++s->gen;
     c->state = (uint8_t)state;
     c->incarnation = incarnation;
     c->node = n;
     c->from = from;
-    c->asked = c->acks = 0;
+    c->acks = 0;
     s->members[m].claim = i;
     if (new) {
         c->next = NONE;

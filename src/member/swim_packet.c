@@ -158,4 +158,5 @@ void zc_swim_packet(struct zc_swim *s, int64_t now, const struct zc_swim_addr *f
     s->stats.bytes_in += n;
     struct reading r = {.s = s, .from = from};
     on_message(&r, p, n, 0);
+    swim_prune(s);
 }

@@ -24,10 +24,11 @@
 
 #define INCARNATION_MAX ((uint32_t)1 << 31)
 #define INCARNATION_JUMP ((uint32_t)1 << 20)
-#define RELAYS_MAX 256    /* probes in flight for others */
+#define RELAYS_MAX 240    /* probes in flight for others */
 #define CLAIMS_AT_ONCE 64 /* that are being put to their nodes */
 #define CLAIM_ASKS 4      /* pings for one claim */
-#define PROBES_MAX (RELAYS_MAX + CLAIMS_AT_ONCE * CLAIM_ASKS + 8)
+#define PROBE_BITS 9      /* of a sequence number: the probe's index */
+#define PROBES_MAX (1u << PROBE_BITS)
 #define STREAMS_MAX 16
 #define CONFIRM_MAX 8
 #define NAME_BASE_MAX 200
@@ -46,7 +47,16 @@ struct member {
     uint32_t incarnation;
     uint32_t rumour, suspicion, claim; /* indices, or NONE */
     uint8_t state;                     /* enum zc_swim_state */
+    uint8_t tell;                      /* PENDING: enum tell, once it has answered */
     bool last_asked;                   /* dead, and asked once more whether it is */
+};
+
+/* How a name that was not known is passed on. */
+enum tell {
+    TELL,      /* it is news */
+    TELL_LATE, /* after the news, and half as often: one of many of an exchange, which others have
+                  as well */
+    TELL_NOT,  /* those that this node has it from have told it */
 };
 
 /* A growing array of equal items with a list of free ones; the first four bytes of a free item are
@@ -77,9 +87,10 @@ struct claim {
     uint32_t next; /* in the line of those that wait for their turn */
     uint32_t step; /* names the timer that counts */
     uint32_t incarnation;
-    struct node *node; /* ALIVE: what it is said to be */
-    struct node *from; /* the accuser */
-    uint8_t state;     /* what it is said to be: enum zc_swim_state; PENDING: there at all */
+    struct node *node;         /* ALIVE: what it is said to be */
+    struct node *from;         /* the accuser */
+    uint32_t seqs[CLAIM_ASKS]; /* of its pings; 0: none */
+    uint8_t state; /* what it is said to be: enum zc_swim_state; PENDING: there at all */
     uint8_t asked, acks;
     bool active;
 };
@@ -89,9 +100,11 @@ enum probe_kind { PROBE_FREE, PROBE_MEMBER, PROBE_CLAIM, PROBE_RELAY };
 struct probe {
     struct zc_swim_addr back; /* RELAY: who asked */
     int64_t end;
-    uint32_t seq, gen;
-    uint32_t target; /* MEMBER: slot; CLAIM: index; RELAY: their sequence number */
-    uint32_t check;  /* MEMBER: incarnation at the start; CLAIM: the claim's gen */
+    uint32_t seq; /* the low PROBE_BITS: its index */
+    uint32_t gen; /* 0: free */
+    uint32_t
+        target; /* MEMBER: slot; CLAIM: index; RELAY: their sequence number; FREE: the next one */
+    uint32_t check; /* MEMBER: incarnation at the start; CLAIM: the claim's gen */
     uint8_t kind, nacks_wanted, nacks;
     bool asked_others, tcp_ok, nack;
 };
@@ -102,6 +115,12 @@ struct timer {
     int64_t at;
     uint32_t gen, index;
     uint8_t kind;
+};
+
+/* An address by which the cluster can be found, and who had it when that was last looked up. */
+struct seed {
+    struct zc_swim_addr addr;
+    uint32_t slot;
 };
 
 enum stream_kind { STREAM_FREE, STREAM_JOIN, STREAM_SYNC, STREAM_PING };
@@ -133,7 +152,8 @@ struct zc_swim {
     uint32_t *order; /* slots, shuffled */
     uint32_t order_n, order_cap, order_at;
     struct probe probes[PROBES_MAX];
-    uint32_t probes_high, n_probes, n_relays; /* high: slots above are free */
+    uint32_t probes_used, probe_free, n_relays; /* used: those above never were */
+    uint32_t last_probe;                        /* the last one of our own round, or NONE */
     unsigned health;
 
     /* rumours: tiers by how often they were sent */
@@ -153,14 +173,19 @@ struct zc_swim {
     struct timer *timers; /* a heap */
     size_t timers_n, timers_cap;
     int64_t next_probe, next_gossip, gossip_phase, next_sync, next_rejoin, next_extra, next_reap;
-    uint32_t changes;  /* since the last exchange of all state */
-    int64_t extra_gap; /* between exchanges while many come and go */
-    size_t state_size; /* bytes of the last one written */
+    uint32_t changes;    /* since next_extra was set */
+    uint32_t repaired;   /* what exchanges brought since then */
+    unsigned extra_left; /* exchanges, once no more many come and go */
+    bool extra_due;      /* one at next_extra in any case */
+    int64_t extra_gap;   /* between exchanges while many come and go ... */
+    int64_t extra_from;  /* ... and when the next one may be */
+    enum tell tell;      /* of names not known, in what is being read */
+    size_t state_size;   /* bytes of the last one written */
 
     /* streams and seeds */
     struct stream streams[STREAMS_MAX];
     uint32_t stream_id;
-    struct zc_swim_addr *seeds; /* shuffled */
+    struct seed *seeds; /* shuffled */
     size_t seeds_n, seeds_tried;
     unsigned joins_wanted;
     bool connected;
@@ -179,6 +204,8 @@ uint64_t swim_random(struct zc_swim *s);
 void swim_advance(struct zc_swim *s, int64_t now);
 uint32_t swim_random_below(struct zc_swim *s, uint32_t n);
 void swim_timer(struct zc_swim *s, int64_t at, enum timer_kind kind, uint32_t index, uint32_t gen);
+/* Takes timers that have become void off the heap's top, so that nobody wakes up for them. */
+void swim_prune(struct zc_swim *s);
 void swim_event(struct zc_swim *s, enum zc_swim_event_kind kind, uint32_t member);
 /* Takes an item; its index, or NONE when memory is short. */
 uint32_t slab_take(struct slab *l, size_t size);
@@ -238,7 +265,9 @@ void claim_timeout(struct zc_swim *s, uint32_t index, uint32_t step);
 void probe_next(struct zc_swim *s);
 void probe_timeout(struct zc_swim *s, uint32_t index, uint32_t gen);
 /* The sequence number for a claim's ping; 0 when too many are on their way. */
-uint32_t probe_claim(struct zc_swim *s, uint32_t index, uint32_t gen, int64_t end);
+uint32_t probe_claim(struct zc_swim *s, uint32_t index, uint32_t gen);
+/* Its answer, should it come, means nothing any more. */
+void probe_drop(struct zc_swim *s, uint32_t seq);
 void probe_ack(struct zc_swim *s, uint32_t seq, bool tcp);
 void probe_nack(struct zc_swim *s, uint32_t seq);
 void probe_relay(struct zc_swim *s, const struct zc_swim_addr *from,
@@ -251,6 +280,8 @@ void probe_fill_ping(const struct zc_swim *s, struct zc_wire_ping *p, uint32_t s
 
 /* ---- swim_rumour.c ---- */
 void rumour_add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from);
+/* As if it had been sent half as often as it is to be. */
+void rumour_late(struct zc_swim *s, uint32_t m);
 void rumour_drop(struct zc_swim *s, uint32_t m);
 unsigned rumour_limit(const struct zc_swim *s);
 void rumour_round(struct zc_swim *s);
@@ -277,11 +308,11 @@ void stream_rejoin(struct zc_swim *s);
 void stream_alone(struct zc_swim *s);
 void stream_ping(struct zc_swim *s, uint32_t m, uint32_t seq, int64_t deadline);
 int64_t stream_sync_interval(const struct zc_swim *s);
-/* A member came or went: when many do, all state is exchanged soon. */
+/* A member came or went: when many do, all state is exchanged once they are through. */
 void stream_note_change(struct zc_swim *s);
 /* Exchanges it in `gap` to half as much again. */
 void stream_extra_in(struct zc_swim *s, int64_t gap);
-/* The time for that has come. */
+/* next_extra has come. */
 void stream_extra(struct zc_swim *s);
 
 #endif

@@ -16,33 +16,33 @@
 
 static struct probe *probe_take(struct zc_swim *s, enum probe_kind kind, int64_t end)
 {
-    uint32_t i = 0;
-    while (i < s->probes_high && s->probes[i].kind != PROBE_FREE)
-        i++;
-    if (i == PROBES_MAX || (kind == PROBE_RELAY && s->n_relays >= RELAYS_MAX))
+    uint32_t i = s->probe_free;
+    if ((i == NONE && s->probes_used == PROBES_MAX) ||
+        (kind == PROBE_RELAY && s->n_relays >= RELAYS_MAX))
         return NULL;
-    if (i == s->probes_high)
-        s->probes_high++;
+    if (i == NONE)
+        i = s->probes_used++;
+    else
+        s->probe_free = s->probes[i].target;
     struct probe *p = &s->probes[i];
     memset(p, 0, sizeof(*p));
     p->kind = (uint8_t)kind;
     p->end = end;
     p->gen = ++s->gen;
     do
-        p->seq = (uint32_t)swim_random(s);
+        p->seq = (uint32_t)swim_random(s) << PROBE_BITS | i;
     while (p->seq == 0);
-    s->n_probes++;
     s->n_relays += kind == PROBE_RELAY;
     return p;
 }
 
 static void probe_free(struct zc_swim *s, struct probe *p)
 {
-    s->n_probes--;
     s->n_relays -= p->kind == PROBE_RELAY;
     p->kind = PROBE_FREE;
-    while (s->probes_high > 0 && s->probes[s->probes_high - 1].kind == PROBE_FREE)
-        s->probes_high--;
+    p->gen = 0;
+    p->target = s->probe_free;
+    s->probe_free = (uint32_t)(p - s->probes);
 }
 
 static void probe_timer(struct zc_swim *s, struct probe *p, int64_t when)
@@ -52,10 +52,8 @@ static void probe_timer(struct zc_swim *s, struct probe *p, int64_t when)
 
 static struct probe *probe_find(struct zc_swim *s, uint32_t seq)
 {
-    for (uint32_t i = 0; i < s->probes_high; i++)
-        if (s->probes[i].kind != PROBE_FREE && s->probes[i].seq == seq)
-            return &s->probes[i];
-    return NULL;
+    struct probe *p = &s->probes[seq & (PROBES_MAX - 1)];
+    return p->kind != PROBE_FREE && p->seq == seq ? p : NULL;
 }
 
 void probe_health(struct zc_swim *s, int delta)
@@ -106,9 +104,9 @@ static uint32_t next_target(struct zc_swim *s)
 
 void probe_next(struct zc_swim *s)
 {
-    for (uint32_t i = 0; i < s->probes_high; i++)
-        if (s->probes[i].kind == PROBE_MEMBER && s->probes[i].end > s->now)
-            return; /* poor health: the last one has more time */
+    const struct probe *last = s->last_probe != NONE ? &s->probes[s->last_probe] : NULL;
+    if (last && last->kind == PROBE_MEMBER && last->end > s->now)
+        return; /* poor health: it has more time */
     uint32_t m = next_target(s);
     if (m == NONE)
         return;
@@ -117,6 +115,7 @@ void probe_next(struct zc_swim *s)
     struct probe *p = probe_take(s, PROBE_MEMBER, s->now + interval);
     if (!p)
         return;
+    s->last_probe = (uint32_t)(p - s->probes);
     p->target = m;
     p->check = x->incarnation;
     s->stats.probes++;
@@ -193,7 +192,7 @@ static void member_silent(struct zc_swim *s, struct probe *p)
 void probe_timeout(struct zc_swim *s, uint32_t index, uint32_t gen)
 {
     struct probe *p = &s->probes[index];
-    if (index >= s->probes_high || p->gen != gen)
+    if (p->gen != gen)
         return;
     switch ((enum probe_kind)p->kind) {
     case PROBE_MEMBER:
@@ -209,9 +208,7 @@ void probe_timeout(struct zc_swim *s, uint32_t index, uint32_t gen)
         }
         probe_free(s, p);
         break;
-    case PROBE_CLAIM:
-        probe_free(s, p);
-        break;
+    case PROBE_CLAIM: /* has no timer: the claim has one */
     case PROBE_FREE:
         break;
     }
@@ -219,15 +216,21 @@ void probe_timeout(struct zc_swim *s, uint32_t index, uint32_t gen)
 
 /* ---- for claims and for others ---- */
 
-uint32_t probe_claim(struct zc_swim *s, uint32_t index, uint32_t gen, int64_t end)
+uint32_t probe_claim(struct zc_swim *s, uint32_t index, uint32_t gen)
 {
-    struct probe *p = probe_take(s, PROBE_CLAIM, end);
+    struct probe *p = probe_take(s, PROBE_CLAIM, NEVER);
     if (!p)
         return 0;
     p->target = index;
     p->check = gen;
-    probe_timer(s, p, end);
     return p->seq;
+}
+
+void probe_drop(struct zc_swim *s, uint32_t seq)
+{
+    struct probe *p = probe_find(s, seq);
+    if (p)
+        probe_free(s, p);
 }
 
 /* Only members are pinged for others: nobody can be made to send to a third party. */

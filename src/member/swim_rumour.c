@@ -17,6 +17,9 @@
 #define PART_HEAD 2     /* bytes of a part's length in a compound */
 #define MISFITS_MAX 16u /* that are looked at before a packet is held for full */
 #define SMALLEST 48u    /* no rumour is shorter */
+#define YOUNG 4u        /* times sent: of these there may be several packets at once ... */
+#define BURST 8u        /* ... for each receiver in each round */
+#define PACKETFUL 12u   /* more rumours than go into one */
 
 static struct rumour *at(struct zc_swim *s, uint32_t i)
 {
@@ -89,7 +92,7 @@ void rumour_drop(struct zc_swim *s, uint32_t m)
     slab_give(&s->rumours, sizeof(struct rumour), i);
 }
 
-void rumour_add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from)
+static void add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from, unsigned sent)
 {
     rumour_drop(s, m);
     uint32_t i = tiers_make(s) == 0 ? slab_take(&s->rumours, sizeof(struct rumour)) : NONE;
@@ -101,6 +104,7 @@ void rumour_add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from)
     r->member = m;
     r->kind = kind;
     r->from = from;
+    r->sent = (uint16_t)sent;
     s->members[m].rumour = i;
     tier_append(s, i);
     if (s->next_gossip == NEVER) {
@@ -108,6 +112,16 @@ void rumour_add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from)
         int64_t past = (s->now - s->gossip_phase) % interval;
         s->next_gossip = s->now + interval - (past < 0 ? past + interval : past);
     }
+}
+
+void rumour_add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from)
+{
+    add(s, m, kind, from, 0);
+}
+
+void rumour_late(struct zc_swim *s, uint32_t m)
+{
+    add(s, m, ZC_WIRE_ALIVE, NULL, rumour_limit(s) / 2);
 }
 
 void rumour_write(struct zc_swim *s, struct zc_buf *b, uint32_t m, uint8_t kind,
@@ -225,6 +239,17 @@ void part_send(struct zc_swim *s, const struct zc_swim_addr *to, bool gossip, bo
     s->ops.packet(s->arg, to, p, n, crc);
 }
 
+/* Packets for each receiver. One is enough for what happens now and then. When many come at once,
+   what most have not heard of yet goes out faster: at most 15 * BURST packets a second. */
+static unsigned burst(const struct zc_swim *s)
+{
+    unsigned young = 0;
+    for (uint32_t tier = 0; tier < ZC_MIN(YOUNG, s->tiers); tier++)
+        for (uint32_t i = s->tier_head[tier]; i != NONE && young < BURST * PACKETFUL; young++)
+            i = slab_at(&s->rumours, struct rumour, i)->next;
+    return ZC_MAX(young / PACKETFUL, 1u);
+}
+
 void rumour_round(struct zc_swim *s)
 {
     uint32_t to[16];
@@ -234,8 +259,10 @@ void rumour_round(struct zc_swim *s)
         const struct member *x = &s->members[to[i]];
         if (x->state == ZC_SWIM_DEAD && x->since + s->config.dead_time < s->now)
             continue;
-        part_begin(s);
-        part_send(s, &x->node->pub.addr, true, x->node->pub.vsn[ZC_VSN_PMAX] >= 5);
+        for (unsigned k = burst(s); k > 0 && s->rumours.count > 0; k--) {
+            part_begin(s);
+            part_send(s, &x->node->pub.addr, true, x->node->pub.vsn[ZC_VSN_PMAX] >= 5);
+        }
     }
     if (s->rumours.count == 0)
         s->next_gossip = NEVER;

@@ -78,8 +78,10 @@ static void alive_unknown(struct zc_swim *s, const struct zc_wire_alive *a)
         return;
     }
     uint32_t m = member_add(s, n, a->incarnation);
-    if (m != NONE)
-        claim_make(s, m, ZC_SWIM_PENDING, a->incarnation, NULL, NULL);
+    if (m == NONE)
+        return;
+    s->members[m].tell = (uint8_t)s->tell;
+    claim_make(s, m, ZC_SWIM_PENDING, a->incarnation, NULL, NULL);
 }
 
 void state_alive(struct zc_swim *s, const struct zc_wire_alive *a)
@@ -154,7 +156,10 @@ void state_set_alive(struct zc_swim *s, uint32_t m, struct node *n, uint32_t inc
     x->node = n;
     x->incarnation = incarnation;
     member_set_state(s, m, ZC_SWIM_ALIVE);
-    rumour_add(s, m, ZC_WIRE_ALIVE, NULL);
+    if (was != ZC_SWIM_PENDING || x->tell == TELL)
+        rumour_add(s, m, ZC_WIRE_ALIVE, NULL);
+    else if (x->tell == TELL_LATE)
+        rumour_late(s, m);
     if (was != ZC_SWIM_ALIVE && was != ZC_SWIM_SUSPECT) {
         swim_event(s, ZC_SWIM_JOINED, m);
         stream_note_change(s);

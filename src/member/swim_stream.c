@@ -4,11 +4,13 @@
  * missed is repaired; and the ping over TCP.
  *
  * A join is an exchange with three seeds: with one, the few messages that it gossips in its first
- * moments, when it knows next to nobody, may reach too few. An exchange soon after a join and after
- * many changes repairs what those moments lost; while members come in crowds, as when the parts of
- * a split cluster meet, there is one after each pause, and the pauses grow. Seeds that are no
- * members are tried again for ever, a single one at a time: that is what brings the parts of a
- * split cluster together again, since the dead are forgotten after a while.
+ * moments, when it knows next to nobody, may reach too few. An exchange soon after a join repairs
+ * what those moments lost. When many come or go at once, as when a cluster starts or its parts meet
+ * again, gossip tells it fast, but leaves out some by chance: once they are through, exchanges
+ * repair that, with one random member after the other as long as the last one had something to
+ * repair, EXTRA_QUIET at most. While they are not there are few, with pauses that grow. Seeds that
+ * are no members are tried again for ever, a single one at a time: that is what brings the parts of
+ * a split cluster together again, since the dead are forgotten after a while.
  *
  * All state is N entries, and memberlist stretches the interval with log N only: with 1,000 nodes
  * it would be most of the traffic. Here an exchange has to keep within a rate, so that what a node
@@ -27,6 +29,8 @@
 #define SEED_TRIES 8
 #define EXTRA_GAP (2 * ZC_NS_PER_S)
 #define EXTRA_GAP_MAX (32 * ZC_NS_PER_S)
+#define EXTRA_QUIET 3
+#define BULK 16              /* entries of an exchange: so many names are no news */
 #define SYNC_SCALE_FROM 32.0 /* members; memberlist's pushPullScaleThreshold */
 
 /* ---- what is sent ---- */
@@ -117,32 +121,61 @@ void stream_sync(struct zc_swim *s)
     uint32_t m;
     if (s->leaving || member_pick(s, 1u << ZC_SWIM_ALIVE, NONE, &m, 1) == 0)
         return;
-    s->changes = 0;
     exchange(s, &s->members[m].node->pub.addr, STREAM_SYNC);
+}
+
+/* That many changes since the last look are many. */
+static bool is_churn(const struct zc_swim *s)
+{
+    return s->changes >= ZC_MAX(4u, s->n_known / 16);
+}
+
+static void set_extra(struct zc_swim *s, int64_t gap)
+{
+    s->changes = s->repaired = 0;
+    s->next_extra = s->now + gap + (int64_t)(swim_random(s) % ((uint64_t)gap / 2 + 1));
 }
 
 void stream_note_change(struct zc_swim *s)
 {
-    if (++s->changes < ZC_MAX(4u, s->n_known / 4) || s->next_extra != NEVER)
+    s->changes++;
+    if (s->next_extra != NEVER || !is_churn(s))
         return;
-    stream_extra_in(s, EXTRA_GAP);
+    s->extra_left = EXTRA_QUIET;
+    s->extra_gap = 2 * EXTRA_GAP;
+    s->extra_from = s->now + s->extra_gap;
+    set_extra(s, EXTRA_GAP);
 }
 
 void stream_extra_in(struct zc_swim *s, int64_t gap)
 {
-    s->extra_gap = gap;
-    s->next_extra = s->now + gap + (int64_t)(swim_random(s) % ((uint64_t)gap / 2 + 1));
+    s->extra_left = EXTRA_QUIET;
+    s->extra_due = true;
+    set_extra(s, gap);
 }
 
 void stream_extra(struct zc_swim *s)
 {
-    uint32_t changes = s->changes;
+    bool churn = is_churn(s), due = s->extra_due, more = true;
     s->next_extra = NEVER;
-    stream_sync(s);
-    /* An exchange in the middle of it repairs what was missed before, not what is missed after:
-       there is another one as long as the last pause was not a quiet one. */
-    if (s->extra_gap > 0 && changes >= ZC_MAX(4u, s->n_known / 16))
-        stream_extra_in(s, ZC_MIN(2 * s->extra_gap, EXTRA_GAP_MAX));
+    s->extra_due = false;
+    if (churn) {
+        s->extra_left = EXTRA_QUIET;
+        if (due || s->now >= s->extra_from) {
+            stream_sync(s);
+            s->extra_gap = ZC_MIN(2 * ZC_MAX(s->extra_gap, EXTRA_GAP), EXTRA_GAP_MAX);
+            s->extra_from = s->now + s->extra_gap;
+        }
+    } else if (s->extra_left == EXTRA_QUIET || s->repaired > 0) {
+        stream_sync(s);
+        more = --s->extra_left > 0;
+    } else {
+        more = false;
+    }
+    if (more)
+        set_extra(s, EXTRA_GAP);
+    else
+        s->extra_gap = 0;
 }
 
 void stream_ping(struct zc_swim *s, uint32_t m, uint32_t seq, int64_t deadline)
@@ -173,14 +206,22 @@ static bool is_alone(const struct zc_swim *s)
     return s->n_alive + s->n_suspect <= 1;
 }
 
-static bool is_member(const struct zc_swim *s, const struct zc_swim_addr *a)
+static bool is_there(const struct zc_swim *s, uint32_t m, const struct zc_swim_addr *a)
 {
-    for (uint32_t m = 0; m < s->slots; m++) {
-        const struct member *x = &s->members[m];
-        if (x->node && (x->state == ZC_SWIM_ALIVE || x->state == ZC_SWIM_SUSPECT) &&
-            zc_swim_addr_eq(a, &x->node->pub.addr))
+    const struct member *x = &s->members[m];
+    return x->node && (x->state == ZC_SWIM_ALIVE || x->state == ZC_SWIM_SUSPECT) &&
+           zc_swim_addr_eq(a, &x->node->pub.addr);
+}
+
+static bool is_member(const struct zc_swim *s, struct seed *d)
+{
+    if (d->slot < s->slots && is_there(s, d->slot, &d->addr))
+        return true;
+    for (uint32_t m = 0; m < s->slots; m++)
+        if (is_there(s, m, &d->addr)) {
+            d->slot = m;
             return true;
-    }
+        }
     return false;
 }
 
@@ -202,7 +243,7 @@ static void join_more(struct zc_swim *s)
 {
     while (!s->leaving && streams_of(s, STREAM_JOIN) < s->joins_wanted &&
            s->seeds_tried < s->seeds_n) {
-        const struct zc_swim_addr *to = &s->seeds[s->seeds_tried++];
+        const struct zc_swim_addr *to = &s->seeds[s->seeds_tried++].addr;
         if (!is_self(s, to) && !exchange(s, to, STREAM_JOIN))
             break;
     }
@@ -212,7 +253,7 @@ static void shuffle_seeds(struct zc_swim *s)
 {
     for (size_t i = s->seeds_n; i > 1; i--) {
         size_t j = swim_random_below(s, (uint32_t)i);
-        struct zc_swim_addr t = s->seeds[i - 1];
+        struct seed t = s->seeds[i - 1];
         s->seeds[i - 1] = s->seeds[j];
         s->seeds[j] = t;
     }
@@ -224,11 +265,11 @@ void zc_swim_join(struct zc_swim *s, int64_t now, const struct zc_swim_addr *see
 {
     swim_advance(s, now);
     n = ZC_MIN(n, (size_t)ZC_SWIM_SEEDS_MAX);
-    struct zc_swim_addr *copy = n ? malloc(n * sizeof(*copy)) : NULL;
+    struct seed *copy = n ? malloc(n * sizeof(*copy)) : NULL;
     if (n && !copy)
         return;
-    if (n)
-        memcpy(copy, seeds, n * sizeof(*copy));
+    for (size_t i = 0; i < n; i++)
+        copy[i] = (struct seed){.addr = seeds[i], .slot = NONE};
     free(s->seeds);
     s->seeds = copy;
     s->seeds_n = n;
@@ -253,11 +294,12 @@ void stream_rejoin(struct zc_swim *s)
         shuffle_seeds(s);
         join_more(s);
     } else {
-        for (int i = 0; i < SEED_TRIES; i++) {
-            const struct zc_swim_addr *a = &s->seeds[swim_random_below(s, (uint32_t)s->seeds_n)];
-            if (is_self(s, a) || is_member(s, a))
+        size_t first = swim_random_below(s, (uint32_t)s->seeds_n);
+        for (size_t i = 0; i < ZC_MIN(s->seeds_n, (size_t)SEED_TRIES); i++) {
+            struct seed *d = &s->seeds[(first + i) % s->seeds_n];
+            if (is_self(s, &d->addr) || is_member(s, d))
                 continue;
-            exchange(s, a, STREAM_JOIN);
+            exchange(s, &d->addr, STREAM_JOIN);
             break;
         }
     }
@@ -271,9 +313,8 @@ void stream_rejoin(struct zc_swim *s)
 static bool state_fits(const struct zc_swim *s, struct zc_mp_reader r,
                        const struct zc_wire_push_pull *head)
 {
-    uint8_t least[2] = {0, 0}, most[2] = {255, 255};
+    uint8_t least[2] = {0, 0}, most[2] = {255, 255}, low[2] = {255, 255}, high[2] = {0, 0};
     struct zc_wire_alive e;
-    struct zc_mp_reader again = r;
     for (uint32_t m = 0; m < s->slots; m++) {
         const struct member *x = &s->members[m];
         if (!x->node || x->state != ZC_SWIM_ALIVE)
@@ -286,22 +327,22 @@ static bool state_fits(const struct zc_swim *s, struct zc_mp_reader r,
     for (int64_t k = 0; k < head->nodes; k++) {
         if (zc_wire_next_entry(&r, &e) < 0)
             return false;
-        if (e.state != ZC_SWIM_ALIVE || e.vsn.len < ZC_WIRE_VSN)
+        if (e.vsn.len < ZC_WIRE_VSN)
             continue;
         for (int i = 0; i < 2; i++) {
+            low[i] = ZC_MIN(low[i], e.vsn.p[3 * i + 2]);
+            high[i] = ZC_MAX(high[i], e.vsn.p[3 * i + 2]);
+            if (e.state != ZC_SWIM_ALIVE)
+                continue;
             least[i] = ZC_MAX(least[i], e.vsn.p[3 * i]);
             most[i] = ZC_MIN(most[i], e.vsn.p[3 * i + 1]);
         }
     }
     if (head->user_len > r.end - r.p)
         return false;
-    for (int64_t k = 0; k < head->nodes; k++) {
-        if (zc_wire_next_entry(&again, &e) < 0)
+    for (int i = 0; i < 2; i++)
+        if (low[i] <= high[i] && (low[i] < least[i] || high[i] > most[i]))
             return false;
-        for (int i = 0; e.vsn.len >= ZC_WIRE_VSN && i < 2; i++)
-            if (e.vsn.p[3 * i + 2] < least[i] || e.vsn.p[3 * i + 2] > most[i])
-                return false;
-    }
     return true;
 }
 
@@ -338,14 +379,18 @@ static int check_state(struct zc_swim *s, struct zc_mp_reader *r, struct zc_wire
 }
 
 static void merge_state(struct zc_swim *s, struct zc_mp_reader *r,
-                        const struct zc_wire_push_pull *head)
+                        const struct zc_wire_push_pull *head, enum tell tell)
 {
+    uint32_t claims = s->claims.count;
+    s->tell = tell;
     for (int64_t k = 0; k < head->nodes; k++) {
         struct zc_wire_alive e;
         if (zc_wire_next_entry(r, &e) < 0)
-            return;
+            break;
         merge_entry(s, &e);
     }
+    s->tell = TELL;
+    s->repaired += s->claims.count - ZC_MIN(s->claims.count, claims);
     if (head->user_len > 0) {
         struct zc_swim_event e = {
             .kind = ZC_SWIM_USER_STATE, .user = r->p, .user_len = (size_t)head->user_len};
@@ -379,16 +424,19 @@ void zc_swim_stream_reply(struct zc_swim *s, int64_t now, uint32_t id, const uin
     }
     struct zc_mp_reader r = {p + (n > 0), p + n, false, false};
     struct zc_wire_push_pull head;
+    bool alone = is_alone(s);
     if (n == 0 || p[0] != ZC_WIRE_PUSH_PULL || check_state(s, &r, &head) < 0) {
         s->stats.bad++;
         if (was.kind == STREAM_JOIN)
             join_more(s);
         return;
     }
+    enum tell tell = head.nodes <= BULK ? TELL : alone ? TELL_NOT : TELL_LATE;
     if (was.kind == STREAM_JOIN && s->joins_wanted > 0)
         s->joins_wanted--;
     note_connected(s);
-    merge_state(s, &r, &head);
+    merge_state(s, &r, &head, tell);
+    swim_prune(s);
 }
 
 void zc_swim_stream_failed(struct zc_swim *s, int64_t now, uint32_t id)
@@ -432,7 +480,7 @@ int zc_swim_serve(struct zc_swim *s, int64_t now, const uint8_t *p, size_t n, st
         if (e == 0)
             e = write_state(s, head.join, reply);
         if (e == 0)
-            merge_state(s, &r, &head);
+            merge_state(s, &r, &head, head.nodes > BULK ? TELL_LATE : TELL);
     }
     if (e < 0)
         s->stats.bad++;

@@ -12,11 +12,11 @@
 
 #define F(type, name, field, decl)                                                                 \
     {                                                                                              \
-        name, offsetof(struct MSG, field), ZC_MP_##type, decl, false                               \
+        name, offsetof(struct MSG, field), ZC_MP_##type, decl, sizeof(name) - 1, false             \
     }
 #define OPT(type, name, field, decl)                                                               \
     {                                                                                              \
-        name, offsetof(struct MSG, field), ZC_MP_##type, decl, true                                \
+        name, offsetof(struct MSG, field), ZC_MP_##type, decl, sizeof(name) - 1, true              \
     }
 
 #define MSG zc_wire_ping
