@@ -4,6 +4,7 @@ listings that it passes on; docs/SEMANTICS.md has the rule: they are hidden and 
 they stand beside stays readable."""
 
 import os
+import socket
 import subprocess
 
 import pytest
@@ -20,6 +21,10 @@ def mount_with(zc, proxy, new_bucket, injected):
     # Only the root's listing has no prefix between these.
     p.swap("</Name><KeyCount>", f"</Name>{injected}<KeyCount>")
     return zc.mount(f"s3://{bucket}", env={**server.env(), "AWS_ENDPOINT_URL": p.url})
+
+
+def hidden(mount):
+    return mount.status()["vfs"]["hidden"]
 
 
 @pytest.mark.sanitized
@@ -46,6 +51,8 @@ def test_unshowable_keys_are_hidden(zc, proxy, new_bucket, injected):
     assert all(len(n.encode()) <= 255 and "/" not in n for n in names)
     assert m.read("good") == b"good"
     assert m.read("folder/inside") == b"inside"
+    # (A key without a name is the placeholder of the root, which is shown.)
+    assert hidden(m) == (injected != CONTENT.format(""))
     listed = subprocess.run(["ls", "-la", m.path], capture_output=True, text=True, check=True).stdout
     assert "?" not in listed, listed
 
@@ -59,6 +66,7 @@ def test_a_key_that_is_file_and_folder(zc, proxy, new_bucket):
     assert os.path.isdir(m.join("folder"))
     assert m.read("folder/inside") == b"inside"
     assert m.read("good") == b"good"
+    assert hidden(m) == 1
 
 
 @pytest.mark.sanitized
@@ -95,3 +103,29 @@ def test_bytes_that_are_no_utf8_in_file_sources(zc, work):
     for name in os.listdir(os.fsencode(m.path)):
         with open(os.path.join(os.fsencode(m.path), name), "rb") as f:
             assert f.read() in (b"raw", b"plain")
+
+
+@pytest.mark.sanitized
+def test_what_a_file_source_hides_is_counted(zc, work):
+    folder = os.path.join(work, "data")
+    os.makedirs(os.path.join(folder, "d"))
+    with open(os.path.join(folder, "d/plain"), "wb") as f:
+        f.write(b"plain")
+    os.symlink("d/plain", os.path.join(folder, "shown"))
+    for name, target in (("out", "/etc/passwd"), ("up", "../.."), ("nowhere", "no/such"), ("round", "round"), ("d/above", "..")):
+        os.symlink(target, os.path.join(folder, name))
+    os.mkfifo(os.path.join(folder, "pipe"))
+    with socket.socket(socket.AF_UNIX) as s:
+        here = os.getcwd()
+        os.chdir(folder)  # such a path must be short
+        s.bind("socket")
+        os.chdir(here)
+    m = zc.mount(f"file://{folder}")
+    assert hidden(m) == 0
+    assert sorted(os.listdir(m)) == ["d", "shown"]
+    assert hidden(m) == 6
+    assert os.listdir(m.join("d")) == ["plain"]
+    assert hidden(m) == 7
+    for name in ("out", "pipe", "socket", "d/above"):
+        assert not os.path.lexists(m.join(name))
+    assert m.read("shown") == b"plain"
