@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/client.h"
 #include "cli/target.h"
+#include "http/ctl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+
+#define PLACE_ENDING_NS (2 * ZC_NS_PER_S)
 
 extern char **environ;
 
@@ -100,6 +103,26 @@ static int place_ours(const struct zc_mnts *mnts, const struct zc_mnt *m, const 
     return 1;
 }
 
+/* No mount of ours is seen there, but a daemon may still serve one that was: unmounted lazily and
+   read from, or below something that was mounted over it. One that is just ending is waited for. */
+static int place_unseen(const char *point, struct zc_error *err)
+{
+    zc_autofree char *sock = zc_ctl_path(point);
+    int64_t end = zc_now_ns() + PLACE_ENDING_NS;
+    pid_t pid;
+    if (!sock)
+        return zc_error_set(err, -ENOMEM, "no memory");
+    while ((pid = zc_client_pid(sock)) > 0) {
+        if (zc_now_ns() >= end)
+            return zc_error_set(err, -EBUSY,
+                                "an earlier mount of zcache at '%s' is still in use (process %d), "
+                                "unmounted lazily or hidden by another mount",
+                                point, (int)pid);
+        usleep(20 * 1000);
+    }
+    return 0;
+}
+
 int zc_place_check(const char *point, struct zc_error *err)
 {
     struct stat st;
@@ -128,7 +151,7 @@ int zc_place_check(const char *point, struct zc_error *err)
     }
     if (!S_ISDIR(st.st_mode))
         return zc_error_set(err, -ENOTDIR, "the mount point '%s' is not a directory", point);
-    return 0;
+    return place_unseen(point, err);
 }
 
 int zc_place_overlap(const char *point, const char *cache_dir, const char *source_dir,

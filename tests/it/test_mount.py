@@ -146,3 +146,25 @@ def test_passthrough_is_given_up_when_refused(zc, tree, refuse, number):
     before = s["fuse"]["opens_passthrough"]
     read(50)
     assert m.status()["fuse"]["opens_passthrough"] == before
+
+
+@pytest.mark.sanitized
+def test_a_mount_that_is_out_of_sight(zc, tree, volume):
+    """Unmounted lazily, or hidden: while it is in use there is no second one, and the words say why."""
+    m = zc.mount(f"file://{tree[0]}", point=volume, cache=zc.place()[1])
+    again = ["mount", "--cache-dir", zc.place()[1], "--cache-size", "64MiB", f"file://{tree[0]}", volume]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", volume], check=True)
+    zc.fails(*again, words=["in use", f"process {m.pid}", "lazily or hidden"])
+    subprocess.run(["umount", volume], check=True)
+    with open(m.join("one"), "rb"):
+        zc.ok("umount", "--lazy", volume)
+        zc.fails(*again, words=["in use", f"process {m.pid}", "lazily or hidden"])
+        assert still_there(volume)
+    m.over = True
+    # It ends now: no need to wait before the next one.
+    second = zc.mount(f"file://{tree[0]}", point=volume, cache=m.cache)
+    assert second.read("one") == open(os.path.join(tree[0], "one"), "rb").read()
+    zc.ok("umount", volume)
+    second.over = True
+    wait_for(lambda: not alive(m.pid), 40, message="the first daemon did not end")
+    assert still_there(volume)
