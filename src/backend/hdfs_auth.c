@@ -406,16 +406,22 @@ bool hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen, bool negotiate)
     return again;
 }
 
-bool hdfs_auth_forget(struct hdfs_auth *a, struct hdfs_wait *w)
+static void auth_cancelled(void *arg, bool net_ends)
+{
+    struct hdfs_wait *w = arg;
+    w->done(w, -ECANCELED);
+}
+
+void hdfs_auth_cancel(struct hdfs_auth *a, struct hdfs_wait *w, unsigned lane)
 {
     pthread_mutex_lock(&a->lock);
-    bool queued = w->queued;
-    if (queued) {
+    if (w->queued) {
         zc_list_del(&w->link);
-        w->queued = false;
+        w->queued = zc_net_timer(a->h->net, lane, 0, auth_cancelled, w) < 0;
+        if (w->queued)
+            zc_list_push_back(&a->waiters, &w->link);
     }
     pthread_mutex_unlock(&a->lock);
-    return queued;
 }
 
 void hdfs_auth_why(struct hdfs_auth *a, struct zc_error *out)

@@ -87,25 +87,16 @@ bool hdfs_op_cancelled(const struct hdfs_op *op)
     return atomic_load_explicit(&op->base->cancelled, memory_order_relaxed);
 }
 
-static void op_cancelled_waiting(void *arg, bool cancelled)
-{
-    struct hdfs_op *op = arg;
-    op->resume(op, -ECANCELED);
-}
-
 void hdfs_op_cancel(struct hdfs *h, struct zc_req *base)
 {
+    /* Its end may not come from here: the caller may hold locks. Under the lock it cannot go. */
     pthread_mutex_lock(&h->lock);
     struct hdfs_op *op = base->priv[0];
     if (op && op->http)
         zc_net_cancel(h->net, op->http);
-    /* Asked under the lock: an op that does not wait may end on another thread as soon as the lock
-     * is free. One that was taken out of the queue is nobody's but ours. */
-    bool taken = op && hdfs_auth_forget(h->auth, &op->wait);
+    else if (op)
+        hdfs_auth_cancel(h->auth, &op->wait, op->lane);
     pthread_mutex_unlock(&h->lock);
-    /* Its end may not come from here: the caller may hold locks. */
-    if (taken && zc_net_timer(h->net, op->lane, 0, op_cancelled_waiting, op) < 0)
-        op->resume(op, -ECANCELED);
 }
 
 /* A cancel sets its flag before it takes the lock: what is looked at and entered under the lock is

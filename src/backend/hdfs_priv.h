@@ -90,8 +90,9 @@ int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w
 /* The server did not take what hdfs_auth_query gave as `gen`: a token will not be given again.
    negotiate: it offers a login by Kerberos. false: there is nothing else to give. */
 bool hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen, bool negotiate);
-/* Takes a waiter out: true when its done() will not come. */
-bool hdfs_auth_forget(struct hdfs_auth *a, struct hdfs_wait *w);
+/* If it waits: done() comes with -ECANCELED on that lane's loop, and not from here. It waits on
+   when there is no memory for that. The caller may hold hdfs.lock. */
+void hdfs_auth_cancel(struct hdfs_auth *a, struct hdfs_wait *w, unsigned lane);
 /* Words of the last login that failed. */
 void hdfs_auth_why(struct hdfs_auth *a, struct zc_error *out);
 

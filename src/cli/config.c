@@ -2,8 +2,8 @@
 /*
  * A parser of our own, and not inih: as distributions build it, it cuts the name of a section to 49
  * bytes without a word, and ours are paths; it takes lines of 200 bytes at most; and it tells its
- * caller neither the line of a setting, which is half of a useful message, nor that a section begins,
- * so that one without settings, or one that comes twice, would go unseen.
+ * caller neither the line of a setting, which is half of a useful message, nor that a section
+ * begins, so that one without settings, or one that comes twice, would go unseen.
  */
 #include "cli/config.h"
 

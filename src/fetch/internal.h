@@ -3,8 +3,9 @@
  * What the files of the room share.
  *
  * Locks, in order: fetch->lock (table of objects, memory list), then object->lock (blocks,
- * waiters). Neither is held over I/O, over a call into the cache or a backend, or over a waiter's
- * done().
+ * waiters). Neither is held over I/O, over a call into the cache, or over a waiter's done(). Of the
+ * calls into a backend only zc_backend_cancel comes under them: it keeps a flight from going while
+ * it is cancelled, and takes leaf locks only, because it calls nobody back on this thread.
  */
 #ifndef ZC_FETCH_INTERNAL_H
 #define ZC_FETCH_INTERNAL_H
