@@ -88,7 +88,7 @@ static void shop_list_now(struct shop *s, struct zc_list_req *req)
     }
     unsigned n = ZC_MIN(s->n - at, PAGE);
     snprintf(next, sizeof(next), "%u", at + n);
-    req->done(req, 0, s->entries + at, n, at + n < s->n ? next : NULL, 0);
+    req->done(req, 0, n ? s->entries + at : NULL, n, at + n < s->n ? next : NULL, 0);
 }
 
 static void shop_list(struct zc_backend *be, struct zc_list_req *req)

@@ -356,6 +356,10 @@ static void *churn_reader(void *arg)
             c->gone++;
         else
             return "a wrong answer";
+        struct zc_node node; /* of the root, for which the source is asked */
+        if (vt_walk(c->w, "d/a", &node) == 0 && vt_attr(c->w, node.id, &node) == 0 &&
+            (node.kind != ZC_KIND_DIR || node.mode != 0700))
+            return "a wrong root";
         if (slurp(c->w, "d/b/f", text, sizeof(text)) != 0 || strcmp(text, "second") != 0)
             return "the other source was touched";
     }
