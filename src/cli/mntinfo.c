@@ -69,7 +69,7 @@ static int mnt_line(char *line, struct zc_mnt *m)
     char *type = mnt_field(&line), *source = mnt_field(&line), *super = mnt_field(&line);
     if (!f || !type)
         return 0;
-    struct zc_mnt v = {.id = strtoull(id, NULL, 10)};
+    struct zc_mnt v = {.id = strtoull(id, NULL, 10), .parent = strtoull(parent, NULL, 10)};
     if (sscanf(dev, "%u:%u", &v.major, &v.minor) != 2)
         return 0;
     v.root = strdup(root);
@@ -157,10 +157,22 @@ bool zc_path_below(const char *path, const char *dir)
     return strncmp(path, dir, n) == 0 && (path[n] == 0 || path[n] == '/');
 }
 
+/* Does another mount lie on the root of this one? A mount that was moved may be listed before the
+   one that it covers. */
+static bool mnts_covered(const struct zc_mnts *m, const struct zc_mnt *e)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        const struct zc_mnt *o = &m->m[i];
+        if (o != e && o->parent == e->id && strcmp(o->point, e->point) == 0)
+            return true;
+    }
+    return false;
+}
+
 const struct zc_mnt *zc_mnts_at(const struct zc_mnts *m, const char *path)
 {
     for (size_t i = m->n; i-- > 0;) {
-        if (strcmp(m->m[i].point, path) == 0)
+        if (strcmp(m->m[i].point, path) == 0 && !mnts_covered(m, &m->m[i]))
             return &m->m[i];
     }
     return NULL;
@@ -171,7 +183,8 @@ const struct zc_mnt *zc_mnts_of(const struct zc_mnts *m, const char *path)
     const struct zc_mnt *best = NULL;
     for (size_t i = m->n; i-- > 0;) {
         const struct zc_mnt *e = &m->m[i];
-        if (zc_path_below(path, e->point) && (!best || strlen(e->point) > strlen(best->point)))
+        if (zc_path_below(path, e->point) && (!best || strlen(e->point) > strlen(best->point)) &&
+            !mnts_covered(m, e))
             best = e;
     }
     return best;

@@ -11,17 +11,18 @@
 #define ZC_FSTYPE "fuse.zcache"
 
 struct zc_mnt {
-    unsigned long long id; /* of the mount; higher is younger as a rule */
-    unsigned major, minor; /* of its file system */
-    char *root;            /* which folder of the file system is mounted: "/" but for bind mounts */
-    char *point;           /* where */
+    unsigned long long id;     /* of the mount; higher is younger as a rule */
+    unsigned long long parent; /* the id of the one it is mounted on */
+    unsigned major, minor;     /* of its file system */
+    char *root;  /* which folder of the file system is mounted: "/" but for bind mounts */
+    char *point; /* where */
     char *fstype;
     char *source;
     uid_t uid; /* who mounted it (FUSE's user_id=), 0 when it does not say */
 };
 
 struct zc_mnts {
-    struct zc_mnt *m; /* in the kernel's order: of two at one place, the later one is seen */
+    struct zc_mnt *m; /* in the kernel's order */
     size_t n;
 };
 

@@ -168,3 +168,28 @@ def test_a_mount_that_is_out_of_sight(zc, tree, volume):
     second.over = True
     wait_for(lambda: not alive(m.pid), 40, message="the first daemon did not end")
     assert still_there(volume)
+
+
+@pytest.mark.sanitized
+def test_an_older_mount_that_was_moved_on_top(zc, tree):
+    """The kernel lists it before ours, which it covers: it is not what is unmounted."""
+    top = os.path.join(zc.work, "private")
+    older, point = os.path.join(top, "older"), os.path.join(top, "point")
+    os.makedirs(top)
+    subprocess.run(["mount", "-t", "tmpfs", "none", top], check=True)
+    try:
+        subprocess.run(["mount", "--make-private", top], check=True)  # or the kernel moves nothing in it
+        os.makedirs(older)
+        os.makedirs(point)
+        subprocess.run(["mount", "-t", "tmpfs", "none", older], check=True)
+        m = zc.mount(f"file://{tree[0]}", point=point, cache=zc.place()[1])
+        open(os.path.join(older, "on top"), "w", encoding="ascii").close()
+        subprocess.run(["mount", "--move", older, point], check=True)
+        zc.fails("umount", point, words=["not a mount of zcache"])
+        zc.fails("umount", "--force", point, words=["not a mount of zcache"])
+        assert os.listdir(point) == ["on top"]
+        subprocess.run(["umount", point], check=True)
+        assert m.umount().returncode == 0
+    finally:
+        for path in mounts_below(top):
+            subprocess.run(["umount", "-l", path], check=True)

@@ -46,6 +46,24 @@ static void the_later_mount_is_seen(void **state)
     zc_mnts_free(&m);
 }
 
+/* As after "mount --move" of an older one: the kernel's order is that of their making. */
+static void what_lies_on_top_is_seen(void **state)
+{
+    static const char moved[] = "22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+                                "30 32 0:40 / /x rw - tmpfs top rw\n"
+                                "31 22 0:41 / /x ro - fuse.zcache bottom ro,user_id=0\n"
+                                "32 31 0:42 / /x rw - tmpfs middle rw\n"
+                                "33 30 0:43 / /x/y rw - tmpfs below rw\n"
+                                "34 34 0:44 / /self rw - tmpfs self rw";
+    struct zc_mnts m;
+    assert_int_equal(zc_mnts_parse(moved, &m), 0);
+    assert_string_equal(zc_mnts_at(&m, "/x")->source, "top");
+    assert_string_equal(zc_mnts_of(&m, "/x/a")->source, "top");
+    assert_string_equal(zc_mnts_of(&m, "/x/y/a")->source, "below");
+    assert_string_equal(zc_mnts_at(&m, "/self")->source, "self");
+    zc_mnts_free(&m);
+}
+
 static void paths_lie_in_the_deepest_mount(void **state)
 {
     struct zc_mnts m;
@@ -79,6 +97,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_and_escapes),
         cmocka_unit_test(the_later_mount_is_seen),
+        cmocka_unit_test(what_lies_on_top_is_seen),
         cmocka_unit_test(paths_lie_in_the_deepest_mount),
         cmocka_unit_test(below),
         cmocka_unit_test(our_own_process),
