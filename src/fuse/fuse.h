@@ -28,7 +28,8 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
                 struct zc_error *err);
 /* Serves until unmounted or zc_fuse_exit(). 0, or negative errno. */
 int zc_fuse_loop(struct zc_fuse *f);
-/* Detaches the mount, fails what is in flight, ends the loop. Any thread, but no signal handler. */
+/* Detaches the mount, unless something else is seen at its place by now; fails what is in flight,
+   ends the loop. Any thread, but no signal handler. */
 void zc_fuse_exit(struct zc_fuse *f);
 /* Shuts the vfs down, unmounts if still mounted, frees. After zc_fuse_loop returned. */
 void zc_fuse_free(struct zc_fuse *f);
