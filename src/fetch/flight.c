@@ -350,11 +350,11 @@ static int flight_room(struct zc_object *o, uint64_t off, uint64_t len, bool mus
          r == 0 && c < o->nchunks && (uint64_t)c * cs < off + len; c++) {
         struct fetch_chunk *ch = &o->chunks[c];
         pthread_mutex_lock(&o->lock);
-        bool in_memory = ch->mem, on_disk = ch->reserved && !in_memory;
+        bool in_memory = ch->mem, on_disk = ch->reserved && !in_memory, lost = o->lost;
         pthread_mutex_unlock(&o->lock);
         if (on_disk)
             continue;
-        if (!in_memory && o->cobj &&
+        if (!in_memory && !lost && o->cobj &&
             zc_cobj_reserve(o->fetch->cache, o->cobj, fetch_chunk_len(o, c)) == 0) {
             pthread_mutex_lock(&o->lock);
             ch->reserved = true;

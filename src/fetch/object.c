@@ -70,6 +70,8 @@ static void object_destroy(struct zc_object *o)
         if (o->cobj && unused)
             zc_cobj_unreserve(f->cache, o->cobj, unused);
     }
+    if (o->cobj && o->lost)
+        zc_cobj_drop(f->cache, o->cobj);
     if (o->cobj)
         zc_cobj_release(f->cache, o->cobj);
     free(o->chunks);
@@ -384,11 +386,12 @@ static ssize_t object_lost(struct zc_object *o, uint32_t chunk, int err)
             err ? strerror(err) : "other bytes than were written");
     if (err)
         zc_cache_disk_error(o->fetch->cache, err);
-    zc_cobj_drop(o->fetch->cache, o->cobj);
-    int r = object_split(o, false);
     pthread_mutex_lock(&o->lock);
     o->lost = true;
     pthread_mutex_unlock(&o->lock);
+    if (!o->doubts) /* else when it is closed: with it go the sums of what is still to be checked */
+        zc_cobj_drop(o->fetch->cache, o->cobj);
+    int r = object_split(o, false);
     if (r == 0)
         r = fetch_mem_lose(o, chunk);
     return r < 0 ? r : -EAGAIN;

@@ -731,8 +731,9 @@ static void test_a_large_one_is_checked_in_pieces(void **state)
         ct_hold(c, 1, size, &o);
         for (uint32_t i = 0; i < CHUNKS; i++)
             zc_cobj_commit(c, o, i, sum);
-        zc_cobj_release(c, o);
-        usleep(300000); /* the index's writer is done with it */
+        while (zc_cobj_sum(c, o, CHUNKS - 1, &sum) !=
+               1) /* until the index's writer is done with it */
+            usleep(10000);
         kill(getpid(), SIGKILL);
     }
     waitpid(pid, NULL, 0);

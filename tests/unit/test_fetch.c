@@ -429,7 +429,7 @@ static void test_a_bad_sector(void **state)
 /* ------------------------------------------------------------------ after an unclean end */
 
 #define LARGE (40 * CT_CHUNK) /* more than is checked at an open */
-#define LONG (8192 * CT_CHUNK)
+#define LONG (16384 * CT_CHUNK)
 
 /* An object that the checker comes to before object `than`, and that keeps it busy: zeros without
    room on the disk. */
@@ -463,12 +463,14 @@ static void killed_with(const char *dir, uint64_t bytes)
     if (pid == 0) {
         struct world w;
         struct want x;
-        world_open_at(&w, strdup(dir), 0);
+        world_open_at(&w, strdup(dir), 2 * LONG);
         struct zc_object *o = large_object(&w);
         put_before(w.cache, zc_object_id(o));
         want(o, &x, 0, bytes, false);
         serve_all(&w);
-        usleep(300000); /* the index's writer is done with it */
+        struct zc_digest sum; /* until the index's writer is done with it */
+        while (zc_object_sum(o, (uint32_t)(bytes / CT_CHUNK) - 1, &sum) != 1)
+            usleep(10000);
         kill(getpid(), SIGKILL);
     }
     waitpid(pid, NULL, 0);
@@ -482,7 +484,7 @@ static void test_what_is_doubted_is_checked_when_used(void **state)
         struct want x;
         char *dir = ct_mkdir();
         killed_with(dir, whole ? LARGE : LARGE / 2);
-        world_open_at(&w, dir, 0);
+        world_open_at(&w, dir, 2 * LONG);
         struct zc_object *o = large_object(&w);
         assert_false(zc_object_complete(o));
         assert_true(ct_stats(w.cache).bad_chunks == 0);
