@@ -61,6 +61,8 @@ enum zc_cobj_state { ZC_COBJ_PARTIAL, ZC_COBJ_COMPLETE };
 
 /* Is the object complete on disk? A hint that costs one look into a table. */
 bool zc_cache_has(struct zc_cache *c, struct zc_objid id);
+/* Is any of it resident? Likewise. */
+bool zc_cache_has_some(struct zc_cache *c, struct zc_objid id);
 
 /* Holds the object, making it (empty, partial, with a backing file) when it is not resident. `path`
    is kept in the index for those who look into the cache. -ENOSPC when the budget has no room for

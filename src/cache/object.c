@@ -273,6 +273,14 @@ int zc_cache_hold_quick(struct zc_cache *c, struct zc_objid id, struct zc_cobj *
     return r;
 }
 
+bool zc_cache_has_some(struct zc_cache *c, struct zc_objid id)
+{
+    pthread_mutex_lock(&c->lock);
+    bool some = table_find(&c->table, id) != SLOT_NONE;
+    pthread_mutex_unlock(&c->lock);
+    return some;
+}
+
 bool zc_cache_has(struct zc_cache *c, struct zc_objid id)
 {
     if (cache_bypassed(c))

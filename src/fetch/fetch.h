@@ -113,6 +113,9 @@ ssize_t zc_object_read(struct zc_object *o, void *buf, uint64_t off, size_t len)
 
 /* The source of this identity that is open, or NULL. */
 struct zc_fetch_src *zc_fetch_src_find(struct zc_fetch *f, const char *identity);
+/* Is anything of it here, or on its way? Costs two looks into tables, and makes nothing. */
+bool zc_object_is_known(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
+                        const char *version, uint64_t size);
 /* As zc_object_open, but counted as neither hit nor miss, nor as open. */
 int zc_object_open_for_node(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
                             const char *version, uint64_t size, struct zc_object **out);

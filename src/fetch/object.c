@@ -303,6 +303,16 @@ int zc_object_open_for_node(struct zc_fetch *f, struct zc_fetch_src *src, const 
     return object_open(f, src, path, version, size, FOR_NODE, out);
 }
 
+bool zc_object_is_known(struct zc_fetch *f, struct zc_fetch_src *src, const char *path,
+                        const char *version, uint64_t size)
+{
+    struct zc_objid id = zc_objid_of(src->identity, path, version, size);
+    pthread_mutex_lock(&f->lock);
+    bool open = object_find(f, id) != NULL;
+    pthread_mutex_unlock(&f->lock);
+    return open || zc_cache_has_some(f->cache, id);
+}
+
 static void object_close(struct zc_object *o, enum object_for why)
 {
     struct zc_fetch *f = o->fetch;

@@ -305,6 +305,10 @@ static enum MHD_Result server_data(struct peer_server *s, struct MHD_Connection 
         return server_words(conn, MHD_HTTP_NOT_FOUND, "no such source\n");
     if (r->size / zc_fetch_chunk_size(s->p->cfg.fetch) >= SERVER_CHUNKS_MAX)
         return server_words(conn, MHD_HTTP_NOT_FOUND, "too large to be shared\n");
+    /* Who asks only for what is here, or comes, does not make an object of it. */
+    if ((r->doubt || r->reach == ZC_REACH_HELD || r->reach == ZC_REACH_COMING) &&
+        !zc_object_is_known(s->p->cfg.fetch, src, r->path, r->version, r->size))
+        return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
     if (zc_object_open_for_node(s->p->cfg.fetch, src, r->path, r->version, r->size, &o) < 0)
         return server_words(conn, MHD_HTTP_NOT_FOUND, "not here\n");
     return r->doubt ? server_doubted(s, conn, o, r) : server_object(s, conn, o, r, q);

@@ -45,7 +45,8 @@
 /* How often a body is looked at, and after how many looks it is too slow. */
 #define SHARE_LOOK_NS (500 * ZC_NS_PER_MS)
 #define SHARE_LOOKS 2
-#define SHARE_SHORTS_MAX 8 /* answers to one part that gave less than a frame of it */
+#define SHARE_STARVED_LOOK 4 /* as SHARE_STARVED */
+#define SHARE_SHORTS_MAX 8   /* answers to one part that gave less than a frame of it */
 #define SHARE_FORMER_LOW 0.02
 #define SHARE_FORMER_SAMPLE 32
 
@@ -262,10 +263,10 @@ static void op_drop(struct share_op *op, unsigned i, bool late)
 }
 
 static void op_look_in(struct share_op *op);
-static bool op_starved(struct share_op *op);
 
 /* What comes, does it come fast enough? One that says that it waits itself is as fast as what it
-   waits for, and when this node has no time nobody else is slow. */
+   waits for, and when this node has no time nobody else is slow: but bytes that lie here unread are
+   read fast, so that it takes a lot to make one look slow. */
 static void op_look(struct share_op *op)
 {
     struct peer_health *h = &op->s->p->health;
@@ -274,7 +275,10 @@ static void op_look(struct share_op *op)
         return;
     uint64_t came = peer_health_bytes(h, a->node.index) - op->looked_bytes;
     uint64_t least = PEER_SLOW_BYTES * SHARE_LOOK_NS / ZC_NS_PER_S;
-    bool slow = came < least && a->body.tick_ns < op->asked_ns && !op_starved(op);
+    int64_t took = zc_now_ns() - op->asked_ns;
+    int64_t waited = zc_net_starved_ns(op->s->p->net, op->loop) - op->starved_ns;
+    bool starved = took > 2 * SHARE_LOOK_NS || waited > took / SHARE_STARVED_LOOK;
+    bool slow = came < least && a->body.tick_ns < op->asked_ns && !starved;
     op->slow = slow ? op->slow + 1 : 0;
     if (op->slow >= SHARE_LOOKS && peer_health_slow(h, a->node.index, zc_now_ns())) {
         peer_count(&op->s->p->late, 1);

@@ -46,7 +46,7 @@ enum mode {
     STALLED,
     SILENT,
     LATE,
-    TRICKLE, /* 100 KB a second */
+    TRICKLE, /* 25 KB a second */
     TICKS,
     BUSY,
     ABSENT,
@@ -155,7 +155,7 @@ static bool fake_hit(struct fake *f, int fd, uint64_t off, uint64_t len, enum mo
         ok = ht_write(fd, line, (size_t)m);
         for (uint64_t at = 0; ok && at < len; at += 5000) {
             ok = ht_write(fd, body + at, ZC_MIN(len - at, (uint64_t)5000));
-            fake_wait(f, fd, 50);
+            fake_wait(f, fd, 200);
         }
     } else if (mode == CUT || mode == STALLED) {
         char line[8400];
@@ -675,6 +675,20 @@ static void test_server_refuses_what_cannot_be(void **state)
     assert_int_equal(mem_requests(w->mem), 0);
 }
 
+/* How many folders of backing files had a file come or go since the call that begins. */
+static unsigned changed_folders(struct world *w, bool begin)
+{
+    char line[600], n[32] = "";
+    snprintf(line, sizeof(line),
+             begin ? "sleep 0.05; touch '%s/began'; sleep 0.05; echo 0"
+                   : "find '%s' -path '*objects*' -type d -newer '%s/began' | wc -l",
+             w->dir, w->dir);
+    FILE *p = popen(line, "r");
+    assert_non_null(fgets(n, sizeof(n), p));
+    pclose(p);
+    return (unsigned)atoi(n);
+}
+
 /* Asks the real server for an object of the source in memory, as one that takes it for the owner.
  */
 static void test_server_gives(void **state)
@@ -688,7 +702,9 @@ static void test_server_gives(void **state)
     snprintf(target, sizeof(target),
              "/v1/data?source=mem%%3A//test&path=%s&version=v&size=%llu&off=0&len=%llu&reach=held",
              w->path, (unsigned long long)SIZE, (unsigned long long)SIZE);
+    assert_int_equal(changed_folders(w, true), 0);
     assert_int_equal(ask_target(w, target), 404);
+    assert_int_equal(changed_folders(w, false), 0); /* nothing was made, and removed again */
     strrchr(target, '&')[0] = 0;
     assert_int_equal(ask_target(w, target), 206);
     unsigned before = (SIZE + CT_CHUNK - 1) / CT_CHUNK; /* it goes on when the asker has hung up */
