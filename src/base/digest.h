@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * 128-bit digests: the content hash of chunks and the name of locs and objects.
- * XXH3-128 (https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md), seeded per cluster.
+ * XXH3-128 (https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md), with a seed.
  * Serialised in XXH128's canonical form (big endian, high half first).
  */
 #ifndef ZC_DIGEST_H

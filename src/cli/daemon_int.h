@@ -15,7 +15,8 @@
 
 #include <pthread.h>
 
-/* Of content hashes: the same on all nodes, so that they may compare them. */
+/* Of content hashes: a constant, so that all nodes may compare them. They find accidents; who means
+   to deceive can make them. */
 #define ZC_DAEMON_SEED 0
 
 struct zc_daemon_source {

@@ -12,15 +12,12 @@
 int zc_peer_new(const struct zc_peer_config *cfg, struct zc_peer **out, struct zc_error *err)
 {
     struct zc_peer *p = calloc(1, sizeof(*p));
-    struct zc_cluster_node self;
     uint16_t port;
     if (!p)
         return zc_error_set(err, -ENOMEM, "no memory");
     p->cfg = *cfg;
     peer_health_init(&p->health);
     peer_hot_init(&p->hot_keys);
-    zc_cluster_self(cfg->cluster, &self);
-    memcpy(p->self, self.id, sizeof(p->self));
     int r = 0;
     if (cfg->tls) {
         p->has_tls = true;

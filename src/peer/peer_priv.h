@@ -38,7 +38,6 @@ struct zc_peer {
     struct peer_hot hot_keys;
     struct peer_server *server;
     uint16_t port;
-    uint8_t self[ZC_NODE_ID];
     _Atomic uint64_t asked, bytes_in, served, bytes_out, referred, refused, hedges, late, failed,
         bad_sums, direct, former, hot, replicas;
 };

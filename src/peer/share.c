@@ -481,7 +481,9 @@ static struct peer_request *op_request(struct share_op *op, enum zc_reach reach)
                                .exact = outer->exact,
                                .prio = outer->base.prio,
                                .has_node = true};
-    memcpy(r->node, s->p->self, sizeof(r->node));
+    struct zc_cluster_node self;
+    zc_cluster_self(s->p->cfg.cluster, &self); /* it may take a new id */
+    memcpy(r->node, self.id, sizeof(r->node));
     strcpy(r->source, s->identity);
     strcpy(r->path, outer->path);
     snprintf(r->version, sizeof(r->version), "%s", outer->version);

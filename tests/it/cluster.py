@@ -148,10 +148,10 @@ class Cluster:
                 f.write(sh("openssl", "rand", "-base64", "32"))
             os.chmod(self.key, 0o600)
 
-    def start(self, i, *options, join=None, **kw):
+    def start(self, i, *options, join=None, bind=None, **kw):
         """Node i, with all others as seeds, so that any may be the first."""
         join = [j for j in range(self.net.n) if j != i][:3] if join is None else join
-        words = ["--bind", self.net.address(i), "--node-name", f"node{i}", *self.options, *options]
+        words = ["--bind", bind or self.net.address(i), "--node-name", f"node{i}", *self.options, *options]
         if join:
             words += ["--join", ",".join(self.net.address(j) for j in join)]
         if self.key:
@@ -223,7 +223,7 @@ class Data:
 
 class Reader(threading.Thread):
     """Reads all files of a mount in an order of its own, `epochs` times; errors, wrong bytes and the longest
-    read are remembered."""
+    read or open are remembered."""
 
     def __init__(self, mount, data, seed, epochs=1, paths=None):
         super().__init__(daemon=True)
@@ -244,8 +244,9 @@ class Reader(threading.Thread):
                 self.done += 1
 
     def read(self, path):
-        crc = 0
-        fd = os.open(os.path.join(self.mount.path, path), os.O_RDONLY)
+        crc, began = 0, time.monotonic()
+        fd = os.open(os.path.join(self.mount.path, path), os.O_RDONLY)  # where a small file is waited for
+        self.longest = max(self.longest, time.monotonic() - began)
         try:
             while True:
                 began = time.monotonic()

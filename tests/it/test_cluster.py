@@ -2,6 +2,7 @@
 """Nodes in network namespaces of their own, one S3 server: what the store is asked for, and what happens
 when nodes come, go, freeze and lose sight of each other."""
 
+import base64
 import os
 import random
 import signal
@@ -47,12 +48,17 @@ def is_slow(cluster):
     return cluster.zc.sanitizer_library() is not None
 
 
+# What a node that was kept waiting asked once more.
+TWICE = ("hedges", "direct", "late")
+
+
 class Store:
     """What the store gave since this was made."""
 
     def __init__(self, cluster):
         self.cluster = cluster
         self.gets0, self.bytes0 = cluster.gets(), cluster.net.sent("store")
+        self.twice0 = all_peers(cluster, *TWICE)
 
     @property
     def gets(self):
@@ -72,7 +78,7 @@ def nothing_from(store):
     have come from the store, but cannot be more than the budget for that."""
     if is_slow(store.cluster):
         return
-    twice = all_peers(store.cluster, "hedges", "direct", "late")
+    twice = all_peers(store.cluster, *TWICE) - store.twice0
     assert store.gets <= twice, (store.gets, twice)
 
 
@@ -118,7 +124,7 @@ def test_all_want_the_same_cold_file(make, data):
 def test_a_node_is_killed_while_all_read(make, data):
     cluster = make(4)
     nodes = cluster.start_all()
-    read_all(nodes[:1], data)  # everything lies with its owner now
+    read_all(nodes[3:], data)  # everything lies with its owner now, and with the one that dies
     store = Store(cluster)
     readers = [Reader(m, data, i, epochs=2) for i, m in enumerate(nodes[:3])]
     for r in readers:
@@ -128,8 +134,9 @@ def test_a_node_is_killed_while_all_read(make, data):
     finish(readers)
     slow = is_slow(cluster)
     assert max(r.longest for r in readers) < (20.0 if slow else 2.0), [r.longest for r in readers]
-    # What the dead one owned was with it alone, but for what the first reader kept.
-    assert slow or store.bytes <= 1.3 * data.bytes / 4, (store.bytes, data.bytes)
+    # What the dead one owned was with it alone, but for what had been read of it by then.
+    assert 0 < store.bytes, "nothing was lost with it"
+    assert slow or store.bytes <= 1.3 * data.bytes / 4 + 64 * 2**20, (store.bytes, data.bytes)
     cluster.meet([0, 1, 2])
 
 
@@ -292,6 +299,81 @@ def test_a_node_comes_back_to_what_it_owned(make, data):
     assert {m["node"]: m["id"] for m in cluster.ring(0)["members"] if m["standing"] == "in"} == before
 
 
+def test_a_node_drains_while_others_read(make, data):
+    """SIGTERM: what it owned the others get from it before it is gone, and no reader notices."""
+    cluster = make(3, options=["--drain-time", "60s"])
+    nodes = cluster.start_all()
+    read_all(nodes[2:], data)
+    store = Store(cluster)
+    readers = [Reader(m, data, i) for i, m in enumerate(nodes[:2])]
+    for r in readers:
+        r.start()
+    wait_for(lambda: min(r.done for r in readers) > 10, 60)
+    leaver = cluster.nodes.pop(2)
+    os.kill(leaver.pid, signal.SIGTERM)
+    finish(readers)
+    assert is_slow(cluster) or store.bytes <= 0.1 * data.bytes, (store.bytes, data.bytes)
+    os.kill(leaver.pid, signal.SIGTERM)  # the second one ends the drain
+    leaver.ended(60)
+    cluster.meet([0, 1])
+
+
+def test_keys_are_exchanged(make, data):
+    """In the order that zcache(1) tells: at no moment do the nodes refuse each other's bytes."""
+    cluster = make(2)
+    nodes = cluster.start_all(keep=True)
+    paths = ["large/0"] + sorted(p for p in data.sums if p.startswith("small/3/"))
+    read_all(nodes, data, paths=paths)
+    with open(cluster.key, encoding="ascii") as f:
+        old = f.read().strip()
+    new = base64.b64encode(os.urandom(32)).decode()
+
+    def keys(*lines):
+        with open(cluster.key + ".new", "w", encoding="ascii", opener=lambda p, m: os.open(p, m, 0o600)) as f:
+            f.write("\n".join(lines) + "\n")
+        os.rename(cluster.key + ".new", cluster.key)
+        time.sleep(2.5)  # the file is looked at every second
+
+    def restart(i):
+        m = cluster.nodes.pop(i)
+        assert m.umount().returncode == 0
+        cluster.start(i, cache=m.cache, point=m.path, keep=True)
+        cluster.meet()
+        check()
+
+    def check():
+        store = Store(cluster)
+        before = cluster.peers(0)["bytes_in"]
+        cluster.zc.ok("free", cluster.nodes[0].path)
+        read_all([cluster.nodes[0]], data, paths=paths)
+        nothing_from(store)
+        assert cluster.peers(0)["bytes_in"] > before
+
+    keys(old, new)
+    restart(0)
+    restart(1)
+    keys(new, old)
+    restart(0)
+    restart(1)
+    keys(new)
+    check()
+    restart(0)
+
+
+def test_addresses_that_are_told(make, data):
+    """--advertise and --peer-port are where others look."""
+    cluster = make(2)
+    told = cluster.net.address(0)
+    nodes = [cluster.start(0, "--advertise", told, "--peer-port", "9999", bind="0.0.0.0"), cluster.start(1)]
+    cluster.meet()
+    assert [m["address"] for m in cluster.ring(1)["members"] if m["node"] == "node0"] == [f"{told}:9999"]
+    read_all(nodes[:1], data, paths=["large/0"])
+    store = Store(cluster)
+    read_all(nodes[1:], data, paths=["large/0"])
+    nothing_from(store)
+    assert cluster.peers(1)["bytes_in"] > 0
+
+
 def test_without_the_key_there_is_nothing(make, data, work):
     """Neither a byte nor a word: no certificate, one of another authority, and an older TLS."""
     cluster = make(2)
@@ -335,6 +417,14 @@ def test_certificates_of_ones_own(make, data, work):
     nodes = cluster.start_all()
     read_all(nodes, data, paths=["large/0"])
     assert all_peers(cluster, "bytes_in") >= data.sizes["large/0"]
+
+    def ask(*options):
+        return subprocess.run([*cluster.net.prefix(1), "curl", "-sk", "--max-time", "10", "-X", "POST", *options,
+                               f"https://{cluster.net.address(0)}:7947/v1/ask/status"], capture_output=True,
+                              text=True, check=False).stdout
+
+    assert "version" in ask("--cert", cert, "--key", key)
+    assert "version" not in ask()
     # A node with a certificate of another authority gossips, but gives and gets no bytes.
     cluster.nodes.pop(1).umount()
     ca2, cert2, key2 = issue("two")

@@ -51,7 +51,6 @@ static void node_init(struct sim_node *n, struct zc_cluster_node *all)
         all[i].is_self = i == n->number;
     if (zc_cluster_new_static(all, SIM_NODES, &n->peer.cfg.cluster) < 0)
         abort();
-    memcpy(n->peer.self, all[n->number].id, ZC_NODE_ID);
     peer_health_init(&n->peer.health);
     peer_hot_init(&n->peer.hot_keys);
     peer_heat_init(&n->heat);
