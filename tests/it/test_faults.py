@@ -170,7 +170,7 @@ def test_a_listing_cut_short(through, tree):
 @both
 @pytest.mark.sanitized
 def test_a_listing_that_is_no_xml(through):
-    m, p = through("--read-timeout", "5s")
+    m, p = through("--read-timeout", "2s")
     p.swap("<IsTruncated>", "<IsTruncated><<&&")
     fails_with([errno.EIO], lambda: os.listdir(m.join("many/7")))
     p.clear()
@@ -182,7 +182,7 @@ def test_a_listing_that_is_no_xml(through):
 def test_range_ignored(through, tree):
     """A store that answers 200 with the whole object where a range was asked."""
     folder, _ = tree
-    m, p = through("--read-timeout", "5s")
+    m, p = through("--read-timeout", "2s")
     p.fault("ignore-range")
     want = open(os.path.join(folder, "large/ten"), "rb").read()
     fd = os.open(m.join("large/ten"), os.O_RDONLY)

@@ -13,6 +13,8 @@ import time
 
 import pytest
 from conftest import MIB, make_bytes
+from servers import aws
+from servers.s3 import REGION
 from sources import FileStore, S3Store
 from zcache import wait_for
 
@@ -202,6 +204,72 @@ def measure(what):
     began = time.monotonic()
     what()
     return time.monotonic() - began
+
+
+@pytest.mark.sanitized
+def test_each_has_its_own_account_connections_and_time(zc, work, config):
+    """Two stores with an account each, which only profiles know, and limits in the sections of a file."""
+    names = ["one", "two"]
+    with aws.Accounts(os.path.join(work, "s1")) as s1, aws.Accounts(os.path.join(work, "s2")) as s2:
+        servers, profiles, keys = dict(zip(names, (s1, s2))), "", {}
+        for name, server in servers.items():
+            server.client().create_bucket(Bucket="data")
+            for i in range(30):
+                server.client().put_object(Bucket="data", Key=f"{i:02d}", Body=f"{name} {i}".encode() * 1000)
+            keys[name] = server.make()
+            profiles += (f"[profile {name}]\nregion = {REGION}\nendpoint_url = {server.url}\n"
+                         f"aws_access_key_id = {keys[name][0]}\naws_secret_access_key = {keys[name][1]}\n")
+        os.makedirs(os.path.join(work, ".aws"))
+        with open(os.path.join(work, ".aws/config"), "w", encoding="ascii") as f:
+            f.write(profiles)
+        m = zc.mount([], "--config", config("""
+            [mount]
+            metadata-ttl = indefinite
+            max-connections = 7
+            [/one]
+            source = s3://data
+            profile = one
+            max-connections = 3
+            read-timeout = 3s
+            [/two]
+            source = s3://data
+            profile = two
+            read-timeout = 8s
+            """))
+        for name in names:
+            assert m.read(f"{name}/00") == f"{name} 0".encode() * 1000
+            assert len(os.listdir(m.join(name))) == 30
+        options = {p: s["options"] for p, s in sources_of(m).items()}
+        assert [options[f"/{n}"][o] for n in names for o in ("profile", "max-connections", "read-timeout")] == [
+            "one", 3, 3, "two", 7, 8]
+
+        took = {n: [] for n in names}
+
+        def reader(name, i):
+            began = time.monotonic()
+            with pytest.raises(OSError):
+                m.read(f"{name}/{i:02d}")
+            took[name].append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=reader, args=(n, i)) for n in names for i in range(1, 21)]
+        for server in servers.values():
+            server.process.send_signal(signal.SIGSTOP)
+        try:
+            for t in threads:
+                t.start()
+            wait_for(lambda: [sources_of(m)[f"/{n}"]["backend"]["in_flight"] for n in names] == [3, 7])
+            for t in threads:
+                t.join(60)
+        finally:
+            for server in servers.values():
+                server.process.send_signal(signal.SIGCONT)
+        assert [len(took[n]) for n in names] == [20, 20]
+        assert 2.9 < min(took["one"]) and max(took["one"]) < 7.5 < min(took["two"]) and max(took["two"]) < 20, took
+
+        s1.delete(keys["one"][0])
+        with pytest.raises(PermissionError):
+            m.read("one/29")
+        assert m.read("two/29") == b"two 29" * 1000
 
 
 @pytest.mark.sanitized
