@@ -11,6 +11,7 @@ import mmap
 import os
 import random
 import stat
+import subprocess
 import threading
 import time
 import unicodedata
@@ -340,3 +341,88 @@ def test_a_server_dies_and_comes_back(zc, place):
     assert b"".join(got) == files[victim + "big"]
     assert hasty.read(victim + "cold") == files[victim + "cold"]
     assert all(s["health"]["ok"] for s in hasty.status()["sources"])
+
+
+# What a folder has instead of a server that dies: files that change under their names, folders that may
+# not be read, and the file system below it that goes away.
+
+
+@pytest.fixture
+def folder_place(sources):
+    return sources("file").place()
+
+
+def real_path(place, path=""):
+    return os.path.join(place.source.stores[""].folder, place.name, path)
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("how", ["shrinks", "is written over", "grows"])
+def test_a_file_changes_in_place(zc, folder_place, how):
+    """No new inode: the open handle has the old bytes or ESTALE, never others."""
+    old = make_bytes(40 * MIB, how)
+    folder_place.put("x", old)
+    m = folder_place.mount(zc, "--metadata-ttl", "minimal")
+    fd = os.open(m.join("x"), os.O_RDONLY)
+    try:
+        assert os.pread(fd, 65536, 0) == old[:65536]
+        with open(real_path(folder_place, "x"), "r+b") as f:
+            if how == "shrinks":
+                f.truncate(MIB)
+            elif how == "grows":
+                f.seek(0, os.SEEK_END)
+                f.write(b"more")
+            else:
+                f.write(bytes(len(old)))
+        with pytest.raises(OSError) as e:
+            for at in range(len(old) - 65536, 0, -3 * MIB):  # where read-ahead has not been
+                assert os.pread(fd, 65536, at) == old[at:at + 65536]
+        assert e.value.errno == errno.ESTALE
+    finally:
+        os.close(fd)
+    with open(real_path(folder_place, "x"), "rb") as f:
+        assert m.read("x") == f.read()
+
+
+def test_a_folder_that_may_not_be_read(zc, folder_place):
+    """For a daemon to which modes mean something; what it may read is read, and the rest when it may."""
+    files = folder_place.fill(lambda prefix: {"open/f": b"open", "shut/f": b"shut", "open/g": b"no"})
+    m = folder_place.mount(zc, "--metadata-ttl", "minimal",
+                           prefix=["setpriv", "--bounding-set", "-dac_override,-dac_read_search"])
+    os.chmod(real_path(folder_place, "shut"), 0)
+    os.chmod(real_path(folder_place, "open/g"), 0)
+    try:
+        for what in (lambda: os.listdir(m.join("shut")), lambda: m.read("shut/f"), lambda: m.read("open/g")):
+            with pytest.raises(PermissionError):
+                what()
+        assert m.read("open/f") == files["open/f"]
+        assert sorted(os.listdir(m)) == ["open", "shut"]
+    finally:
+        os.chmod(real_path(folder_place, "shut"), 0o755)
+        os.chmod(real_path(folder_place, "open/g"), 0o644)
+    same(read_all(m), files)
+
+
+@pytest.mark.sanitized
+def test_the_file_system_below_a_folder_goes_away(zc, folder_place):
+    """Killed, it fails at once what is not cached, and only that; and the mount can be undone."""
+    files = folder_place.fill(lambda prefix: {n: make_bytes(9 * MIB, n) for n in ("cached", "cold", "open")})
+    below = folder_place.mount(zc)
+    m = zc.mount(f"file://{below.path}", "--metadata-ttl", "indefinite")
+    os.listdir(m.path)
+    assert m.read("cached") == files["cached"]
+    with open(m.join("open"), "rb", buffering=0) as f:
+        assert f.read(4096) == files["open"][:4096]
+        below.kill()
+        began = time.monotonic()
+        for what in (lambda: m.read("cold"), lambda: os.pread(f.fileno(), 4096, 8 * MIB)):
+            with pytest.raises(OSError) as e:
+                what()
+            assert e.value.errno == errno.EIO
+        assert time.monotonic() - began < 20
+        assert m.read("cached") == files["cached"]
+    assert f"{below.path}/cold" in zc.log_tail(), "nobody was told"
+    began = time.monotonic()
+    assert m.umount().returncode == 0
+    assert time.monotonic() - began < 15
+    subprocess.run(["umount", below.path], check=True)
