@@ -2,7 +2,8 @@
 /*
  * Streams of gossip: one question and one answer a connection, never more. Nothing here waits;
  * every connection has a deadline. What strangers may hold is bounded in number and in bytes, and
- * what they send counts when it is whole and, with a key, authentic.
+ * what they send counts when it is whole and, with a key, authentic. Until then it has to go on
+ * coming, and when all places are taken, somebody silent makes room, or anybody for a member.
  */
 #include "member/driver.h"
 
@@ -13,6 +14,9 @@
 
 #define READ_BYTES ((size_t)64 << 10)
 #define READS_AT_ONCE 16
+#define QUESTION (10 * ZC_NS_PER_S) /* until it is whole */
+#define SILENT (2 * ZC_NS_PER_S)    /* in the midst of it */
+#define PATIENCE (ZC_NS_PER_S / 2)  /* the same, when others wait for the place */
 
 static void conn_close(struct zc_member *m, struct conn *c)
 {
@@ -64,20 +68,77 @@ void conn_open(struct zc_member *m, uint32_t id, const struct zc_swim_addr *to, 
     c->failed = conn_watch(m, c, EPOLLOUT, EPOLL_CTL_ADD) < 0;
 }
 
+struct asked {
+    const struct zc_swim_addr *addr;
+    bool member;
+};
+
+static void compare(void *arg, const struct zc_swim_view *v)
+{
+    struct asked *a = arg;
+    const struct zc_swim_addr *n = &v->node->addr;
+    a->member |= !v->self && n->len == a->addr->len && memcmp(n->ip, a->addr->ip, n->len) == 0;
+}
+
+/* Whether the host is a member's; the port is any. */
+static bool is_members(const struct zc_member *m, const struct zc_swim_addr *addr)
+{
+    struct asked a = {.addr = addr};
+    zc_swim_each(m->core, compare, &a);
+    return a.member;
+}
+
+/* The same, looked up once. */
+static bool conn_is_members(const struct zc_member *m, struct conn *c)
+{
+    if (!c->looked)
+        c->member = is_members(m, &c->from);
+    c->looked = true;
+    return c->member;
+}
+
+/* A place for one from there: whose question is not whole and who was silent for the longest time
+   has to go. Members are not thrown out. */
+static struct conn *conn_evict(struct zc_member *m, const struct zc_swim_addr *from, int64_t now)
+{
+    bool member = is_members(m, from);
+    struct conn *out = NULL;
+    for (size_t i = CONNS_OUT; i < CONNS_OUT + CONNS_IN; i++) {
+        struct conn *c = &m->conns[i];
+        if (!c->writing && (member || now - c->heard >= PATIENCE) &&
+            (!out || c->heard < out->heard) && !conn_is_members(m, c))
+            out = c;
+    }
+    if (!out)
+        return NULL;
+    m->counters.streams_refused++;
+    conn_close(m, out);
+    return conn_slot(m, CONNS_OUT, CONNS_IN);
+}
+
 void conn_accept(struct zc_member *m, int64_t now)
 {
     for (int i = 0; i < READS_AT_ONCE; i++) {
-        int fd = accept4(m->tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage ss = {0};
+        socklen_t len = sizeof(ss);
+        int fd = accept4(m->tcp, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             return;
+        struct zc_swim_addr from = {0};
+        addr_from_sockaddr(&ss, &from);
         struct conn *c = conn_slot(m, CONNS_OUT, CONNS_IN);
+        if (!c)
+            c = conn_evict(m, &from, now);
         if (!c) {
             m->counters.streams_refused++;
             close(fd);
             continue;
         }
         c->fd = fd;
-        c->deadline = now + 10 * ZC_NS_PER_S;
+        c->from = from;
+        c->heard = now;
+        c->until = now + QUESTION;
+        c->deadline = now + SILENT;
         c->in.in.max = ZC_WIRE_STREAM_MAX + ZC_MIB;
         c->failed = conn_watch(m, c, EPOLLIN, EPOLL_CTL_ADD) < 0;
     }
@@ -117,6 +178,7 @@ static void conn_message(struct zc_member *m, struct conn *c, int64_t now)
     }
     zc_autobuf struct zc_buf reply = {.max = ZC_WIRE_STREAM_MAX};
     c->send.max = ZC_WIRE_STREAM_MAX + ZC_MIB;
+    c->deadline = now + QUESTION;
     int r = zc_swim_serve(m->core, now, p, n, &reply);
     if (r == 0 && reply.len > 0)
         r = zc_frame_seal_stream(&m->frame, (uint8_t *)reply.p, reply.len, false, &c->send);
@@ -147,8 +209,11 @@ static void conn_read(struct zc_member *m, struct conn *c, int64_t now)
             return;
         }
         c->in.in.len += (size_t)n;
-        if (!c->out)
+        if (!c->out) {
             m->conn_bytes += (size_t)n;
+            c->heard = now;
+            c->deadline = ZC_MIN(now + SILENT, c->until);
+        }
         int r = zc_frame_open_stream(&m->frame, &c->in, !c->out);
         if (r < 0)
             c->failed = true;

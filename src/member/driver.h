@@ -25,6 +25,9 @@ struct conn {
     bool used, out, connecting, failed, writing;
     uint32_t id; /* out: the core's */
     int64_t deadline;
+    int64_t until, heard; /* in, while the question is not whole: the last moment; its last byte */
+    struct zc_swim_addr from; /* in */
+    bool looked, member;      /* in: whether it was looked up, and is a member's host */
     struct zc_frame_stream in;
     struct zc_buf send;
     size_t sent;

@@ -22,6 +22,7 @@
 #define KEY_FILE_MAX ((size_t)64 << 10)
 #define DATAGRAMS_AT_ONCE 64
 #define BIND_TRIES 20
+#define UDP_BUFFER (4 << 20)
 #define LEAVE_MAX (3 * ZC_NS_PER_S)
 
 /* ---- what the core asks for ---- */
@@ -283,6 +284,8 @@ static int listen_on(struct zc_member *m, const struct sockaddr *bind_to, struct
             bind(m->udp, (struct sockaddr *)&ss, len) == 0 &&
             getsockname(m->udp, (struct sockaddr *)&ss, &got) == 0 &&
             bind(m->tcp, (struct sockaddr *)&ss, len) == 0 && listen(m->tcp, 128) == 0) {
+            /* All members ping a newcomer at once. What the system allows has to do. */
+            setsockopt(m->udp, SOL_SOCKET, SO_RCVBUF, &(int){UDP_BUFFER}, sizeof(int));
             addr_from_sockaddr(&ss, &m->listen);
             return 0;
         }

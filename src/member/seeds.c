@@ -21,6 +21,8 @@
 struct seed {
     char *host;
     char port[8];
+    struct zc_swim_addr *last; /* of the last lookup that did not fail */
+    size_t last_n;
 };
 
 struct seeds {
@@ -43,8 +45,10 @@ static void unref(struct seeds *s)
     pthread_mutex_unlock(&s->lock);
     if (!last)
         return;
-    for (size_t i = 0; i < s->n; i++)
+    for (size_t i = 0; i < s->n; i++) {
         free(s->names[i].host);
+        free(s->names[i].last);
+    }
     free(s->names);
     free(s->addrs);
     close(s->wake);
@@ -53,20 +57,39 @@ static void unref(struct seeds *s)
     free(s);
 }
 
-static void add(struct zc_swim_addr *list, size_t *n, const struct addrinfo *a)
+static void add(struct zc_swim_addr *list, size_t *n, const struct zc_swim_addr *addr)
 {
-    struct sockaddr_storage ss = {0};
-    struct zc_swim_addr addr;
-    memcpy(&ss, a->ai_addr, ZC_MIN((size_t)a->ai_addrlen, sizeof(ss)));
-    if (*n == ZC_SWIM_SEEDS_MAX || !addr_from_sockaddr(&ss, &addr))
+    if (*n == ZC_SWIM_SEEDS_MAX)
         return;
     for (size_t i = 0; i < *n; i++)
-        if (zc_swim_addr_eq(&list[i], &addr))
+        if (zc_swim_addr_eq(&list[i], addr))
             return;
-    list[(*n)++] = addr;
+    list[(*n)++] = *addr;
 }
 
-/* Looks all up; how many failed. */
+/* Takes what was found as the name's addresses. */
+static void keep(struct seed *name, const struct addrinfo *found)
+{
+    size_t n = 0, most = 0;
+    for (const struct addrinfo *a = found; a; a = a->ai_next)
+        most++;
+    struct zc_swim_addr *list = calloc(most ? most : 1, sizeof(*list));
+    if (!list)
+        return;
+    for (const struct addrinfo *a = found; a; a = a->ai_next) {
+        struct sockaddr_storage ss = {0};
+        struct zc_swim_addr addr;
+        memcpy(&ss, a->ai_addr, ZC_MIN((size_t)a->ai_addrlen, sizeof(ss)));
+        if (addr_from_sockaddr(&ss, &addr))
+            add(list, &n, &addr);
+    }
+    free(name->last);
+    name->last = list;
+    name->last_n = n;
+}
+
+/* Looks all up; how many failed. The addresses of a name whose lookup fails are those of before: a
+   resolver that fails does not take seeds away, and one name no others'. */
 static unsigned look_up(const struct seeds *s, struct zc_swim_addr *list, size_t *n)
 {
     const struct addrinfo want = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICSERV};
@@ -77,11 +100,12 @@ static unsigned look_up(const struct seeds *s, struct zc_swim_addr *list, size_t
         if (e != 0) {
             zc_info("cluster: %s: %s; it is looked up again", s->names[i].host, gai_strerror(e));
             failed++;
-            continue;
+        } else {
+            keep(&s->names[i], found);
+            freeaddrinfo(found);
         }
-        for (const struct addrinfo *a = found; a; a = a->ai_next)
-            add(list, n, a);
-        freeaddrinfo(found);
+        for (size_t k = 0; k < s->names[i].last_n; k++)
+            add(list, n, &s->names[i].last[k]);
     }
     return failed;
 }
@@ -105,8 +129,7 @@ static void *seeds_main(void *arg)
         unsigned failed = list ? look_up(s, list, &n) : 1;
         pthread_mutex_lock(&s->lock);
         s->failed += failed;
-        /* A resolver that fails does not take seeds away. */
-        if (n > 0 && !same(s, list, n) && (failed == 0 || s->addrs_n == 0)) {
+        if (n > 0 && !same(s, list, n)) {
             free(s->addrs);
             s->addrs = zc_steal_ptr(&list);
             s->addrs_n = n;
@@ -154,6 +177,8 @@ static int parse_one(const char *p, size_t n, uint16_t port, struct seed *out, s
     if (host_n == 0 || value == 0 || value > 65535)
         return zc_error_set(err, -EINVAL, "not HOST[:PORT]: %.*s", (int)n, p);
     snprintf(out->port, sizeof(out->port), "%lu", value);
+    out->last = NULL;
+    out->last_n = 0;
     out->host = strndup(host, host_n);
     return out->host ? 0 : zc_error_set(err, -ENOMEM, "no memory");
 }

@@ -27,16 +27,21 @@ bool addr_from_wire(struct zc_bytes ip, uint16_t port, struct zc_swim_addr *out)
     return true;
 }
 
-/* Whether a known member listens where the packet came from, which it says of itself as `name`. */
-static bool from_member(struct zc_swim *s, const struct zc_swim_addr *from, struct zc_bytes name)
+/* The known member that listens where the packet came from, which it says of itself as `name`, or
+   NONE. */
+static uint32_t from_member(struct zc_swim *s, const struct zc_swim_addr *from,
+                            struct zc_bytes name)
 {
     uint32_t m = member_find(s, name);
     return m != NONE && m != s->self && s->members[m].state != ZC_SWIM_PENDING &&
-           zc_swim_addr_eq(&s->members[m].node->pub.addr, from);
+                   zc_swim_addr_eq(&s->members[m].node->pub.addr, from)
+               ? m
+               : NONE;
 }
 
 /* The answer goes where the question came from, not where it says: nobody else can be hit with it.
-   Rumours go along for members, so that strangers cannot make us waste them. */
+   Rumours go along for members, so that strangers cannot make us waste them; for a newcomer, which
+   asks everybody and gets to know all else by exchanges, only what this node says of itself. */
 static void on_ping(struct reading *r, const uint8_t *p, size_t n)
 {
     struct zc_swim *s = r->s;
@@ -51,7 +56,13 @@ static void on_ping(struct reading *r, const uint8_t *p, size_t n)
     part_begin(s);
     zc_wire_write_ack(&s->parts, &ack);
     part_end(s);
-    part_send(s, r->from, from_member(s, r->from, m.source_node), false);
+    uint32_t from = from_member(s, r->from, m.source_node);
+    bool newcomer = from != NONE && s->members[from].rumour != NONE;
+    if (newcomer && s->members[s->self].rumour != NONE && !s->leaving) {
+        rumour_write(s, &s->parts, s->self, ZC_WIRE_ALIVE, NULL);
+        part_end(s);
+    }
+    part_send(s, r->from, from != NONE && !newcomer, false);
 }
 
 static void on_message(struct reading *r, const uint8_t *p, size_t n, int depth);

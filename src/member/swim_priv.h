@@ -175,11 +175,12 @@ struct zc_swim {
     int64_t next_probe, next_gossip, gossip_phase, next_sync, next_rejoin, next_extra, next_reap;
     uint32_t changes;    /* since next_extra was set */
     uint32_t repaired;   /* what exchanges brought since then */
-    unsigned extra_left; /* exchanges, once no more many come and go */
+    unsigned extra_done; /* exchanges since no more many come and go */
     bool extra_due;      /* one at next_extra in any case */
     int64_t extra_gap;   /* between exchanges while many come and go ... */
     int64_t extra_from;  /* ... and when the next one may be */
     enum tell tell;      /* of names not known, in what is being read */
+    bool merging;        /* it is another one's state */
     size_t state_size;   /* bytes of the last one written */
 
     /* streams and seeds */
@@ -282,6 +283,8 @@ void probe_fill_ping(const struct zc_swim *s, struct zc_wire_ping *p, uint32_t s
 void rumour_add(struct zc_swim *s, uint32_t m, uint8_t kind, struct node *from);
 /* As if it had been sent half as often as it is to be. */
 void rumour_late(struct zc_swim *s, uint32_t m);
+/* Another node knows that m is alive. */
+void rumour_known(struct zc_swim *s, uint32_t m);
 void rumour_drop(struct zc_swim *s, uint32_t m);
 unsigned rumour_limit(const struct zc_swim *s);
 void rumour_round(struct zc_swim *s);

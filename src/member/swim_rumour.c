@@ -124,6 +124,15 @@ void rumour_late(struct zc_swim *s, uint32_t m)
     add(s, m, ZC_WIRE_ALIVE, NULL, rumour_limit(s) / 2);
 }
 
+/* One of all who has not just heard it from here: most know it, and what chance has left out the
+   exchanges repair. */
+void rumour_known(struct zc_swim *s, uint32_t m)
+{
+    uint32_t i = s->members[m].rumour;
+    if (i != NONE && at(s, i)->kind == ZC_WIRE_ALIVE && at(s, i)->sent >= YOUNG)
+        rumour_drop(s, m);
+}
+
 void rumour_write(struct zc_swim *s, struct zc_buf *b, uint32_t m, uint8_t kind,
                   const struct node *from)
 {

@@ -113,6 +113,8 @@ void state_alive(struct zc_swim *s, const struct zc_wire_alive *a)
            it is forgotten. Let it hear of it, so that it can refute. */
         if (x->state == ZC_SWIM_DEAD && a->incarnation == x->incarnation && !moved)
             claim_make(s, m, ZC_SWIM_DEAD, x->incarnation, NULL, NULL);
+        else if (s->merging && x->state == ZC_SWIM_ALIVE && a->incarnation == x->incarnation)
+            rumour_known(s, m);
         return;
     }
     if (clamp(s, a->incarnation >= INCARNATION_MAX))

@@ -7,10 +7,10 @@
  * moments, when it knows next to nobody, may reach too few. An exchange soon after a join repairs
  * what those moments lost. When many come or go at once, as when a cluster starts or its parts meet
  * again, gossip tells it fast, but leaves out some by chance: once they are through, exchanges
- * repair that, with one random member after the other as long as the last one had something to
- * repair, EXTRA_QUIET at most. While they are not there are few, with pauses that grow. Seeds that
- * are no members are tried again for ever, a single one at a time: that is what brings the parts of
- * a split cluster together again, since the dead are forgotten after a while.
+ * repair that, with one random member after the other: two, and then as long as the last one had
+ * something to repair, EXTRA_QUIET at most. Until they are through there are few, with pauses that
+ * grow. Seeds that are no members are tried again for ever, a single one at a time: that is what
+ * brings the parts of a split cluster together again, since the dead are forgotten after a while.
  *
  * All state is N entries, and memberlist stretches the interval with log N only: with 1,000 nodes
  * it would be most of the traffic. Here an exchange has to keep within a rate, so that what a node
@@ -29,7 +29,7 @@
 #define SEED_TRIES 8
 #define EXTRA_GAP (2 * ZC_NS_PER_S)
 #define EXTRA_GAP_MAX (32 * ZC_NS_PER_S)
-#define EXTRA_QUIET 3
+#define EXTRA_QUIET 6
 #define BULK 16              /* entries of an exchange: so many names are no news */
 #define SYNC_SCALE_FROM 32.0 /* members; memberlist's pushPullScaleThreshold */
 
@@ -141,7 +141,7 @@ void stream_note_change(struct zc_swim *s)
     s->changes++;
     if (s->next_extra != NEVER || !is_churn(s))
         return;
-    s->extra_left = EXTRA_QUIET;
+    s->extra_done = 0;
     s->extra_gap = 2 * EXTRA_GAP;
     s->extra_from = s->now + s->extra_gap;
     set_extra(s, EXTRA_GAP);
@@ -149,33 +149,40 @@ void stream_note_change(struct zc_swim *s)
 
 void stream_extra_in(struct zc_swim *s, int64_t gap)
 {
-    s->extra_left = EXTRA_QUIET;
+    s->extra_done = 1;
     s->extra_due = true;
     set_extra(s, gap);
 }
 
+/* Many still come and go: what is exchanged now repairs what was missed before, not what is missed
+   after. */
+static void extra_in_churn(struct zc_swim *s, bool due)
+{
+    s->extra_done = 0;
+    if (due || s->now >= s->extra_from) {
+        stream_sync(s);
+        s->extra_gap = ZC_MIN(2 * ZC_MAX(s->extra_gap, EXTRA_GAP), EXTRA_GAP_MAX);
+        s->extra_from = s->now + s->extra_gap;
+    }
+    set_extra(s, EXTRA_GAP);
+}
+
 void stream_extra(struct zc_swim *s)
 {
-    bool churn = is_churn(s), due = s->extra_due, more = true;
+    bool due = s->extra_due;
     s->next_extra = NEVER;
     s->extra_due = false;
-    if (churn) {
-        s->extra_left = EXTRA_QUIET;
-        if (due || s->now >= s->extra_from) {
-            stream_sync(s);
-            s->extra_gap = ZC_MIN(2 * ZC_MAX(s->extra_gap, EXTRA_GAP), EXTRA_GAP_MAX);
-            s->extra_from = s->now + s->extra_gap;
-        }
-    } else if (s->extra_left == EXTRA_QUIET || s->repaired > 0) {
-        stream_sync(s);
-        more = --s->extra_left > 0;
-    } else {
-        more = false;
+    if (is_churn(s)) {
+        extra_in_churn(s, due);
+        return;
     }
-    if (more)
-        set_extra(s, EXTRA_GAP);
-    else
-        s->extra_gap = 0;
+    s->extra_gap = 0;
+    /* One that found nothing may have met somebody who missed the same. */
+    if (s->extra_done >= 2 && s->repaired == 0)
+        return;
+    stream_sync(s);
+    if (++s->extra_done < EXTRA_QUIET)
+        set_extra(s, EXTRA_GAP << (s->extra_done > 2 ? s->extra_done - 2 : 0));
 }
 
 void stream_ping(struct zc_swim *s, uint32_t m, uint32_t seq, int64_t deadline)
@@ -383,6 +390,7 @@ static void merge_state(struct zc_swim *s, struct zc_mp_reader *r,
 {
     uint32_t claims = s->claims.count;
     s->tell = tell;
+    s->merging = true;
     for (int64_t k = 0; k < head->nodes; k++) {
         struct zc_wire_alive e;
         if (zc_wire_next_entry(r, &e) < 0)
@@ -390,6 +398,7 @@ static void merge_state(struct zc_swim *s, struct zc_mp_reader *r,
         merge_entry(s, &e);
     }
     s->tell = TELL;
+    s->merging = false;
     s->repaired += s->claims.count - ZC_MIN(s->claims.count, claims);
     if (head->user_len > 0) {
         struct zc_swim_event e = {

@@ -168,7 +168,8 @@ struct nearly {
 
 static bool is_near(struct sim *sim, void *arg)
 {
-    return sim_wrong_views(sim) <= ((struct nearly *)arg)->wrong;
+    uint64_t wrong = ((struct nearly *)arg)->wrong;
+    return sim_wrong_at_least(sim) <= wrong && sim_wrong_views(sim) <= wrong;
 }
 
 /* But for what gossip misses of `names` names. */
@@ -181,19 +182,12 @@ static double nearly_agree(struct run *r, double most, double names)
 
 /* ---- scenarios ---- */
 
-/* All at once, each knowing the same three; beyond 2,000 nodes one after the other. */
+/* All at once, each knowing the same three. */
 static void mass_start(struct run *r)
 {
     static const uint32_t first[3] = {0, 1, 2};
-    bool crowd = r->n > 2000;
-    for (uint32_t i = 0; i < r->n; i++) {
-        if (crowd && i > 3)
-            start(r, i);
-        else
-            sim_start(r->sim, i, first, 3);
-        if (crowd)
-            sim_run(r->sim, 5 * SIM_MS);
-    }
+    for (uint32_t i = 0; i < r->n; i++)
+        sim_start(r->sim, i, first, 3);
     check(r, "mass start: all see all, s", agree(r, 600), 3 + queue(r->n));
     sim_run(r->sim, 60 * SIM_S);
 }
@@ -268,18 +262,18 @@ static int run_free(struct run *r)
     return failures;
 }
 
-/* Bytes a second and node at rest, over as long as all exchange their state twice. */
+/* Bytes a second and node at rest. Exchanges of all state come at random times: of 1.5 a second of
+   all nodes together there are 900, give or take 30. */
 static double rest(struct run *r, double *udp)
 {
     struct sim_totals t;
-    double rate = sim_settings(r->sim)->swim.push_pull_rate, length = 0;
-    length = fmax(240, 4.0 * r->n * 170 / rate);
-    sim_run(r->sim, (int64_t)(length / 2) * SIM_S);
+    double length = 600;
+    sim_run(r->sim, 30 * SIM_S);
     sim_take_totals(r->sim, &t);
     sim_run(r->sim, (int64_t)length * SIM_S);
     sim_take_totals(r->sim, &t);
-    *udp = (double)t.udp_bytes / floor(length) / r->n;
-    return *udp + (double)t.tcp_bytes / floor(length) / r->n;
+    *udp = (double)t.udp_bytes / length / r->n;
+    return *udp + (double)t.tcp_bytes / length / r->n;
 }
 
 /* What a node sends does not grow with the number of nodes. */
@@ -289,7 +283,7 @@ static void load(struct run *r)
     for (uint32_t n = r->n / 10; n <= r->n / 3; n *= 3) {
         double u;
         struct run *small = run_new(ZC_MAX(50u, n), r->seed + n);
-        mass_start(small);
+        sim_start_all(small->sim);
         double b = rest(small, &u);
         printf("  at rest, bytes/s and node: %5u nodes %4.0f (UDP %.0f)\n", small->n, b, u);
         if (few == 0) {
@@ -338,7 +332,7 @@ static void partitions(struct run *r)
     struct run *few = r;
     if (r->n > 500) { /* most of the processor time */
         few = run_new(300, r->seed + 3);
-        mass_start(few);
+        sim_start_all(few->sim);
     }
     partition(few, 25 + suspicion(few) * 6, "partition, remembered");
     if (few != r)
@@ -520,7 +514,7 @@ static void hour(struct run *r)
 {
     uint32_t n = ZC_MIN(r->n, r->n > 2000 ? 1000u : 300u);
     struct run *h = run_new(n, r->seed + 2);
-    mass_start(h);
+    sim_start_all(h->sim);
     sim_settings(h->sim)->loss = 0.05;
     sim_settings(h->sim)->no_tcp_ping = true;
     aim(h, UINT32_MAX);
@@ -556,13 +550,13 @@ static const struct {
     {"start", mass_start, true},
     {"detection", detection, true},
     {"load", load, true},
-    {"rough", rough, false},
-    {"slow", slow, false},
+    {"rough", rough, true},
+    {"slow", slow, true},
     {"standstill", standstill, true},
-    {"partitions", partitions, false},
+    {"partitions", partitions, true},
     {"restarts", restarts, true},
-    {"replay", replay, false},
-    {"lies", lies, false},
+    {"replay", replay, true},
+    {"lies", lies, true},
     {"hour", hour, true},
     {"again", again, true},
 };
@@ -595,19 +589,27 @@ int main(int argc, char **argv)
         return 2;
     }
     printf("%u nodes, seed %llu\n", n, (unsigned long long)seed);
-    struct run *r = run_new(n, seed);
+    struct run *r = NULL;
+    int failures = 0;
     for (size_t i = 0; i < ZC_ARRAY_SIZE(scenarios); i++) {
-        /* All others need the start. */
-        if (i > 0 && !wanted(scenarios[i].name, argc, argv, n <= 2000 || scenarios[i].huge, any))
+        if (!wanted(scenarios[i].name, argc, argv, n <= 2000 || scenarios[i].huge, any))
             continue;
         clock_t began = clock();
+        if (!r)
+            r = run_new(n, seed);
+        if (i > 0 && sim_now(r->sim) == SIM_S)
+            sim_start_all(r->sim);
         int64_t from = sim_now(r->sim);
         scenarios[i].fn(r);
         printf("%s: %.0f s in %.1f s of processor time\n", scenarios[i].name,
                seconds(sim_now(r->sim) - from), (double)(clock() - began) / CLOCKS_PER_SEC);
         fflush(stdout);
+        if (i == 0) { /* the others begin with nodes that know each other */
+            failures += run_free(r);
+            r = NULL;
+        }
     }
-    int failures = run_free(r);
+    failures += r ? run_free(r) : 0;
     printf("%d figures out of bounds (seed %llu)\n", failures, (unsigned long long)seed);
     return failures > 0;
 }

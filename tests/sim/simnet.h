@@ -54,6 +54,8 @@ void sim_set_watch(struct sim *s, sim_watch *watch, void *arg);
 
 /* Starts node i (again, under a new name) with these nodes as seeds. */
 void sim_start(struct sim *s, uint32_t i, const uint32_t *seeds, size_t n);
+/* Starts all, as if they had known each other for long, each with three others as seeds. */
+void sim_start_all(struct sim *s);
 /* It is gone without a word. */
 void sim_kill(struct sim *s, uint32_t i);
 void sim_leave(struct sim *s, uint32_t i);
@@ -69,6 +71,9 @@ int64_t sim_until(struct sim *s, bool (*done)(struct sim *s, void *arg), void *a
 bool sim_agreed(struct sim *s, void *unused);
 /* Pairs (a, b) of nodes that are up for which a does not see b, or sees what is not up. */
 uint64_t sim_wrong_views(struct sim *s);
+
+/* No more than that, from what can be counted at once. */
+uint64_t sim_wrong_at_least(struct sim *s);
 
 /* Every packet delivered from now on is also kept, up to so many; sim_replay delivers kept ones
    again to random nodes, from their old senders' addresses. */
