@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Life of the room, and directory handles, open. */
+/* Life of the room; directory handles; open. */
 #include "base/log.h"
 #include "vfs/internal.h"
 
