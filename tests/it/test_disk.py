@@ -35,9 +35,11 @@ def available(path):
     return st.f_bavail * st.f_frsize
 
 
-def all_right(mount, tree):
+def all_right(mount, tree, below=""):
     folder, sizes = tree
     for path in sizes:
+        if not path.startswith(below):
+            continue
         assert sha256_of(mount.join(path)) == sha256_of(os.path.join(folder, path)), path
 
 
@@ -101,9 +103,27 @@ def test_disk_full_from_outside(small_disk, zc, stores, tree):
                 f.flush()
         except OSError:
             pass
-    all_right(m, tree)
-    all_right(m, tree)
+    sizes = [size for path, size in tree[1].items() if path.startswith("many/")]
+    many = len(sizes)
+    used = m.status()["cache"]["used_bytes"]
+    for least in (sum(tree[1].values()) // 2, sum(sizes)):  # of large files the kernel keeps pages
+        own, stored = m.requests()["gets"], m.status()["fetch"]["store_bytes"]
+        all_right(m, tree)
+        after = m.status()
+        assert after["backend"]["gets"] >= own + many, "a full disk has cached something"
+        assert after["fetch"]["store_bytes"] >= stored + least
+        assert after["fetch"]["peak_memory_bytes"] > 0
+        assert after["cache"]["used_bytes"] <= used + MIB
     os.unlink(hog)
+
+    def cached_again():
+        all_right(m, tree, "many/")
+        return m.status()["cache"]["complete"] >= many
+
+    wait_for(cached_again, 30, message="nothing is cached although there is room again")
+    own = m.requests()["gets"]
+    all_right(m, tree, "many/")
+    assert m.requests()["gets"] == own, "what was cached again is fetched again"
     all_right(m, tree)
     wait_for(lambda: zc.run("free", m.path).returncode == 0, 30)
     assert m.umount().returncode == 0
@@ -312,8 +332,11 @@ def test_free_leaves_open_files_alone(zc, stores, server, tree):
     m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
     with open(m.join("large/ten"), "rb") as f, open(os.path.join(folder, "large/ten"), "rb") as want:
         assert f.read(MIB) == want.read(MIB)
-        zc.run("free", m.path)
+        r = zc.ok("free", m.path)
+        assert r.stdout == "freed 0 files, 0 B; 1 left, because they are open\n"
         assert f.read() == want.read()
+    assert zc.ok("free", m.path).stdout.startswith("freed 1 files, 10.0 MiB\n")
+    assert m.status()["cache"]["objects"] == 0
     assert sha256_of(m.join("large/ten")) == sha256_of(os.path.join(folder, "large/ten"))
 
 
@@ -373,17 +396,26 @@ def test_warm_of_a_long_list_that_does_not_fit(zc, tree, work):
 
 
 @pytest.mark.sanitized
-def test_warm_is_cancelled(zc, stores, tree):
-    """Interrupting warm ends the job in the daemon as well."""
-    p_server = stores.get("versitygw")
-    m = zc.mount("s3://" + stores.bucket(p_server, "tree", tree[0]), "--max-connections", "2", server=p_server)
-    warm = subprocess.Popen([zc.binary, "warm", m.path], env=zc.env, stdout=subprocess.DEVNULL,
+def test_warm_is_cancelled(zc, proxy, stores, tree):
+    """Interrupting warm ends the job in the daemon as well. The store is so slow that it goes on for long."""
+    slow, server = proxy
+    m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), "--max-connections", "2",
+                 env={"AWS_ENDPOINT_URL": slow.url}, server=server)
+    slow.delay(200)
+    warm = subprocess.Popen([zc.binary, "warm", m.join("many")], env=zc.env, stdout=subprocess.PIPE, text=True,
                             stderr=subprocess.DEVNULL)
-    time.sleep(0.1)
+    wait_for(lambda: m.requests()["gets"] > 3, 60, message="warm does not begin")
+    assert warm.poll() is None
     warm.send_signal(2)
-    warm.wait(20)
+    said, _ = warm.communicate(timeout=20)
+    assert warm.returncode == 130 and said.startswith("cancelled after "), said
     wait_for(lambda: m.status()["backend"]["in_flight"] == 0, 20, message="the job goes on")
-    all_right(m, tree)
+    own = m.requests()["gets"]
+    assert own < 300
+    time.sleep(0.6)
+    assert m.requests()["gets"] == own, "the job goes on"
+    slow.clear()
+    all_right(m, tree, "many/")
 
 
 @pytest.mark.sanitized
