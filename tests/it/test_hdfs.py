@@ -599,8 +599,8 @@ class TestKerberos:
         c.put_many(files)
         c.put("/token/late", b"late")
         tap = Tap(c.http)
-        m = zc.mount(f"webhdfs://localhost:{tap.port}/token", "--log-level", "debug", "--metadata-ttl", "minimal", "--hdfs-principal",
-                     f"alice@{c.realm}", "--hdfs-keytab", c.keytab("alice"), env=c.krb_env())
+        m = zc.mount(f"webhdfs://localhost:{tap.port}/token", "--log-level", "debug", "--metadata-ttl", "minimal",
+                     "--hdfs-principal", f"alice@{c.realm}", "--hdfs-keytab", c.keytab("alice"), env=c.krb_env())
         began = time.monotonic()
         for p, d in files.items():  # renewed and replaced on the way
             assert m.read(p.rsplit("/", 1)[1]) == d
@@ -756,7 +756,8 @@ class TestKerberos:
         for options, env, words in (
                 ((), c.krb_env(), [f"ticket cache FILE:{c.krb}/none", "credentials"]),
                 ((*alice, "--hdfs-principal", "alice@NOWHERE.TEST"), c.krb_env(), ["no key for alice@NOWHERE.TEST"]),
-                ((*alice, "--hdfs-principal", f"carol@{c.realm}"), c.krb_env(), ["keytab", f"no key for carol@{c.realm}"]),
+                ((*alice, "--hdfs-principal", f"carol@{c.realm}"), c.krb_env(),
+                 [f"keytab.*no key for carol@{c.realm}"]),
                 (("--hdfs-keytab", rubbish), c.krb_env(), ["rubbish"]),
                 (("--hdfs-keytab", "/no/keytab"), c.krb_env(), ["/no/keytab"]),
                 (alice, {**c.krb_env(), "KRB5_CONFIG": broken}, ["KDC", c.realm]),
