@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ring's constants are part of what nodes say to each other, so that the owners below may never
- * change. They come from another implementation, with exact logarithms. What the ring promises of
- * shares and moves is simulated in tests/sim/ring.c.
+ * change. They come from another implementation, with exact logarithms.
  */
 #include "ring/ring.h"
 #include "base/digest.h"
