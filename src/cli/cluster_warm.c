@@ -16,6 +16,9 @@
 #define WARM_ASK_MS 10000
 #define WARM_SILENT_NS (60 * ZC_NS_PER_S)
 #define WARM_JOBS_MAX 64
+/* Polls in a row without an answer until a node's part is given up: one that stood still for some
+   seconds goes on with its part meanwhile. */
+#define WARM_MISSES 4
 
 /* ------------------------------------------------------------------ figures */
 
@@ -58,6 +61,7 @@ void zc_warm_unjson(const json_t *v, struct zc_warm_stats *out)
 struct warm_remote {
     char job[40]; /* "": it did not begin, or has ended */
     struct zc_warm_stats stats;
+    unsigned misses; /* polls in a row without an answer */
 };
 
 struct zc_cluster_warm {
@@ -136,10 +140,14 @@ static void warm_ask(struct zc_cluster_warm *w)
     }
     zc_calls_run(&w->calls, "warm-poll", WARM_ASK_MS, w->to, w->n);
     for (size_t i = 0; i < w->n; i++) {
-        if (w->to[i].reply)
-            zc_warm_unjson(w->to[i].reply, &w->remotes[i].stats);
-        else if (w->to[i].err.code && w->remotes[i].job[0] && !w->remotes[i].stats.finished)
-            remote_failed(&w->remotes[i], &w->to[i].err);
+        struct warm_remote *r = &w->remotes[i];
+        if (w->to[i].reply) {
+            zc_warm_unjson(w->to[i].reply, &r->stats);
+            r->misses = 0;
+        } else if (w->to[i].err.code && r->job[0] && !r->stats.finished &&
+                   ++r->misses >= WARM_MISSES) {
+            remote_failed(r, &w->to[i].err);
+        }
         json_decref(w->to[i].reply);
         w->to[i].reply = NULL;
     }
