@@ -343,6 +343,35 @@ def test_a_server_dies_and_comes_back(zc, place):
     assert all(s["health"]["ok"] for s in hasty.status()["sources"])
 
 
+# S3's servers are frozen in test_faults.py, with more readers.
+@pytest.mark.parametrize("source", params(["webhdfs", "httpfs"]), indirect=True)
+def test_a_server_stands_still(zc, place):
+    """A read of what is not cached fails when its time is over, and not the server's."""
+    files = place.fill(lambda prefix: {f"cold{i}": make_bytes(5 * MIB, i) for i in range(3)})
+    m = place.mount(zc, "--metadata-ttl", "indefinite", "--read-timeout", "4s")
+    os.listdir(m.path)
+    store, took = place.source.stores[""], []
+
+    def reader(path):
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            m.read(path)
+        took.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=reader, args=(p,)) for p in files]
+    store.freeze()
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(60)
+    finally:
+        store.thaw()
+    assert len(took) == len(files) and min(took) > 3.5 and max(took) < 11, took
+    for path, data in files.items():
+        assert m.read(path) == data
+
+
 # What a folder has instead of a server that dies: files that change under their names, folders that may
 # not be read, and the file system below it that goes away.
 
