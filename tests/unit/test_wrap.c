@@ -249,13 +249,13 @@ static void later_is_waited_for(void **state)
     fixture_free(&f);
 
     f.plan = (struct plan){.faults = {{.err = -EAGAIN}}, .n = 1, .for_ever = true};
-    cfg.deadline_ns = 300 * ZC_NS_PER_MS;
+    cfg.deadline_ns = ZC_NS_PER_S;
     fixture_init(&f, &cfg);
     int64_t t = zc_now_ns();
     assert_int_equal(one_get(&f, 1000, 0, 1000, NULL), -EAGAIN);
     t = zc_now_ns() - t;
-    assert_true(t > 250 * ZC_NS_PER_MS && t < 5 * ZC_NS_PER_S);
-    assert_true(f.be->stats->retries > 20);
+    assert_true(t > 900 * ZC_NS_PER_MS && t < 10 * ZC_NS_PER_S);
+    assert_true(f.be->stats->retries > 10);
     fixture_free(&f);
 }
 
