@@ -252,3 +252,25 @@ def test_no_reflection(work, helper):  # noqa: F811
         attacker.send(gossip.indirect_ping(name, 79, c.nodes[1].addr, third.addr, "x"), target.addr)
         assert attacker.heard(10)[0] == 2, "a member is pinged for others"
         assert third.heard(0.5) is None
+
+
+def test_places_taken_by_strangers(work, helper):  # noqa: F811
+    """More connections than a node takes, which say nothing: a newcomer does not have to wait until they end,
+    which would be ten seconds."""
+    with Cluster(work, helper, keys=[KEY], label=LABEL) as c:
+        first = c.ours()
+        began, held = time.monotonic(), []
+        try:
+            for _ in range(200):
+                s = socket.socket()
+                held.append(s)
+                s.settimeout(5)
+                s.bind((c.net + "200", 0))
+                s.connect((first.addr, gossip.PORT))
+            time.sleep(0.7)
+            c.ours(join=[first])
+            c.agree()
+            assert time.monotonic() - began < 9.5
+        finally:
+            for s in held:
+                s.close()
