@@ -305,17 +305,17 @@ def test_a_node_drains_while_others_read(make, data):
     nodes = cluster.start_all()
     read_all(nodes[2:], data)
     store = Store(cluster)
+    twice = sum(cluster.peers(i)[name] for i in (0, 1) for name in TWICE)
     readers = [Reader(m, data, i) for i, m in enumerate(nodes[:2])]
     for r in readers:
         r.start()
     wait_for(lambda: min(r.done for r in readers) > 10, 60)
     leaver = cluster.nodes.pop(2)
-    twice = all_peers(cluster, *TWICE)
     os.kill(leaver.pid, signal.SIGTERM)
     finish(readers)
-    # One that is late since the machine is busy costs a chunk.
+    # One that is late since the machine is busy costs what was asked of it.
     late = all_peers(cluster, *TWICE) - twice
-    assert is_slow(cluster) or store.bytes <= 0.1 * data.bytes + late * (4 << 20), (store.bytes, data.bytes, late)
+    assert is_slow(cluster) or store.bytes <= 0.1 * data.bytes + late * (32 << 20), (store.bytes, data.bytes, late, all_peers(cluster, 'former', 'failed', 'bad_sums'))
     os.kill(leaver.pid, signal.SIGTERM)  # the second one ends the drain
     leaver.ended(60)
     cluster.meet([0, 1])
