@@ -2,6 +2,7 @@
 /* See cluster_warm.h. The others are asked for figures once a second: a poll in between has the
    last ones. */
 #include "cli/cluster_warm.h"
+#include "http/ctl_body.h"
 
 #include "base/list.h"
 
@@ -22,15 +23,16 @@
 
 /* ------------------------------------------------------------------ figures */
 
+/* The error may be cut in the middle of a character. */
 json_t *zc_warm_json(const struct zc_warm_stats *s)
 {
 #define N(v) ((json_int_t)(v))
-    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:b s:b s:s}", "files_found",
+    return json_pack("{s:I s:I s:I s:I s:I s:I s:I s:I s:I s:b s:b s:o}", "files_found",
                      N(s->files_found), "bytes_found", N(s->bytes_found), "files_done",
                      N(s->files_done), "bytes_done", N(s->bytes_done), "files_hit", N(s->files_hit),
                      "bytes_hit", N(s->bytes_hit), "failed", N(s->failed), "gone", N(s->gone),
                      "mark", N(s->mark), "listed", s->listed, "finished", s->finished, "error",
-                     s->error);
+                     zc_ctl_text(s->error));
 #undef N
 }
 

@@ -273,7 +273,10 @@ static json_int_t number(const json_t *v, const char *room, const char *name)
 
 static void all_add(json_t *to, const char *name, json_int_t n)
 {
-    json_object_set_new(to, name, json_integer(number(to, NULL, name) + n));
+    json_int_t sum; /* of what other nodes say, which may be anything */
+    if (__builtin_add_overflow(number(to, NULL, name), n, &sum))
+        return;
+    json_object_set_new(to, name, json_integer(sum));
 }
 
 /* What a node keeps of each row. */
