@@ -76,11 +76,12 @@ static void put_stats(struct zc_member *m)
     printf("{\"event\": \"stats\", \"packets_refused\": %llu, \"streams_refused\": %llu, "
            "\"keys_loaded\": %llu, \"bad\": %llu, \"clamped\": %llu, \"refuted\": %llu, "
            "\"challenges\": %llu, \"claims_disproved\": %llu, \"packets_in\": %llu, "
-           "\"packets_out\": %llu, \"bytes_out\": %llu, \"pending\": %u, \"known\": %u}\n",
+           "\"packets_out\": %llu, \"bytes_out\": %llu, \"user_messages\": %llu, \"pending\": %u, "
+           "\"known\": %u}\n",
            U(s.packets_refused), U(s.streams_refused), U(s.keys_loaded), U(s.swim.bad),
            U(s.swim.clamped), U(s.swim.refuted), U(s.swim.challenges), U(s.swim.claims_disproved),
-           U(s.swim.packets_in), U(s.swim.packets_out), U(s.swim.bytes_out), s.swim.pending,
-           s.swim.known);
+           U(s.swim.packets_in), U(s.swim.packets_out), U(s.swim.bytes_out),
+           U(s.swim.user_messages), s.swim.pending, s.swim.known);
 #undef U
     fflush(stdout);
 }

@@ -171,6 +171,24 @@ def test_replay(work, helper, kind):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", [Ours, Theirs], ids=["zcache", "memberlist"])
+def test_replay_of_a_user_message(work, helper, kind):  # noqa: F811
+    """A message that a program sent through memberlist comes again. memberlist delivers it each time; here it is
+    counted and nothing else, so that there is nothing to be had by sending it again."""
+    with Cluster(work, helper, keys=[KEY], label=LABEL) as c, Attacker(c) as attacker:
+        cluster_of_four(c, kind)
+        before, marks = states(c), {n: len(n.changes) for n in c.up()}
+        recorded = seal_packet(b"\x08once only", KEY, LABEL)
+        for _ in range(5):
+            attacker.send(recorded)
+        if kind is Theirs:
+            c.until(lambda: all(n.messages == [b"once only".hex()] * 5 for n in c.up()), 30, "it is delivered")
+            return
+        c.until(lambda: of_all(c, "user_messages") == [5] * 4, 30, "all were counted")
+        assert attacker.heard(0.5) is None
+        assert states(c) == before and not [x for n, mark in marks.items() for x in n.changes[mark:]]
+
+
+@pytest.mark.parametrize("kind", [Ours, Theirs], ids=["zcache", "memberlist"])
 def test_lies_of_a_member(work, helper, kind):  # noqa: F811
     """Who has the key can say that others are gone, in others' names and with any incarnation. A node that is
     there stays a member; one whose name was made unusable goes on with another name."""

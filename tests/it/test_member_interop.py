@@ -18,7 +18,7 @@ import pytest
 import gossip
 from gossip import Cluster
 
-BUSY = 2.0
+BUSY = 1.0
 JOIN, LEAVE = 0.33 + BUSY, 0.38 + BUSY
 # Nobody is declared dead before the suspicion's time is over: mult * max(1, log10 n) * interval.
 KILL = {"fast": (1.5, 3.4 + BUSY), "lan": (4.0, 6.9 + BUSY)}

@@ -31,6 +31,7 @@ struct bench {
     int64_t last_ping[PEERS];
     unsigned said[256];        /* messages sent, by type */
     uint32_t said_incarnation; /* in the last alive about itself */
+    unsigned said_others;      /* alive about others */
     unsigned events[16];       /* by kind */
     int64_t gone_at;
     struct zc_buf later; /* answers: length, peer, packet; given after the step */
@@ -140,6 +141,8 @@ static void heard(struct bench *b, unsigned peer, const uint8_t *p, size_t n)
         if (alive.node.len == strlen(self_name(b)) &&
             memcmp(alive.node.p, self_name(b), alive.node.len) == 0)
             b->said_incarnation = alive.incarnation;
+        else
+            b->said_others++;
         break;
     default:
         break;
@@ -698,6 +701,45 @@ static void test_push_pull(void **state)
     bench_free(&b);
 }
 
+/* The names that a joiner gets are no news to anybody; one that it hears of afterwards is. */
+static void test_names_of_a_join(void **state)
+{
+    (void)state;
+    struct bench b;
+    zc_autobuf struct zc_buf p = {.max = 65536};
+    struct zc_swim_stats st;
+    struct zc_swim_addr seed = addr_of(1);
+    enum { NAMES = 40 };
+    bench_new(&b, false);
+    for (unsigned i = 1; i < PEERS; i++)
+        b.answers[i] = true;
+    zc_wire_write_push_pull(&p, &(struct zc_wire_push_pull){.nodes = NAMES});
+    for (unsigned i = 0; i < NAMES; i++) {
+        char name[32];
+        struct zc_swim_addr a = addr_of(1 + i % (PEERS - 1));
+        snprintf(name, sizeof(name), "many-%012u", i);
+        zc_wire_write_entry(&p, &(struct zc_wire_alive){.node = text(name),
+                                                        .addr = {a.ip, 4},
+                                                        .port = a.port,
+                                                        .meta = text("zc\x01"),
+                                                        .vsn = {vsn, sizeof(vsn)},
+                                                        .incarnation = 1});
+    }
+    zc_swim_join(b.core, b.now, &seed, 1);
+    assert_int_equal(b.streams, 1);
+    b.streams = 0;
+    zc_swim_stream_reply(b.core, b.now, b.open[0], (uint8_t *)p.p, p.len);
+    pass(&b, 10 * S);
+    zc_swim_stats(b.core, &st);
+    assert_int_equal(st.members, NAMES + 1);
+    assert_int_equal(b.said_others, 0);
+    assert_true(b.said[ZC_WIRE_ALIVE] > 0); /* that it is there itself */
+    say_alive(&b, 2, 1);
+    pass(&b, 10 * S);
+    assert_true(b.said_others >= b.config.retransmit_min);
+    bench_free(&b);
+}
+
 static void test_leave(void **state)
 {
     (void)state;
@@ -752,7 +794,7 @@ int main(void)
         cmocka_unit_test(test_last_word),    cmocka_unit_test(test_claims),
         cmocka_unit_test(test_dead),         cmocka_unit_test(test_health),
         cmocka_unit_test(test_push_pull),    cmocka_unit_test(test_leave),
-        cmocka_unit_test(test_replay),
+        cmocka_unit_test(test_replay),       cmocka_unit_test(test_names_of_a_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
