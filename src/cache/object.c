@@ -432,22 +432,6 @@ bool zc_cobj_has_chunk(struct zc_cobj *o, uint32_t chunk)
     return atomic_load_explicit(&o->bits[chunk / 64], memory_order_acquire) >> chunk % 64 & 1;
 }
 
-bool zc_cobj_doubted(const struct zc_cobj *o)
-{
-    return o->doubted;
-}
-
-void zc_cobj_trust(struct zc_cache *c, struct zc_cobj *o)
-{
-    pthread_mutex_lock(&c->lock);
-    if (o->doubted && o->slot != SLOT_NONE) {
-        table_slot(&c->table, o->slot)->flags &= ~(uint32_t)SLOT_DOUBTED;
-        c->doubted--;
-    }
-    o->doubted = false;
-    pthread_mutex_unlock(&c->lock);
-}
-
 uint32_t zc_cobj_chunks(const struct zc_cobj *o)
 {
     return o->nchunks;

@@ -100,6 +100,22 @@ int zc_cobj_check(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk)
     return r;
 }
 
+bool zc_cobj_doubted(const struct zc_cobj *o)
+{
+    return o->doubted;
+}
+
+void zc_cobj_trust(struct zc_cache *c, struct zc_cobj *o)
+{
+    pthread_mutex_lock(&c->lock);
+    if (o->doubted && o->slot != SLOT_NONE) {
+        table_slot(&c->table, o->slot)->flags &= ~(uint32_t)SLOT_DOUBTED;
+        c->doubted--;
+    }
+    o->doubted = false;
+    pthread_mutex_unlock(&c->lock);
+}
+
 int verify_file(struct zc_cache *c, struct zc_objid id, int fd, uint64_t size, const uint64_t *bits,
                 bool (*give_up)(struct zc_cache *c, void *user), void *user)
 {
