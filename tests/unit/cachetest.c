@@ -139,14 +139,25 @@ bool ct_good(struct zc_cobj *o, unsigned n, uint32_t chunk)
     return got == (long)len && memcmp(want, is, len) == 0;
 }
 
+int ct_checked(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk)
+{
+    int r = zc_cobj_doubted(o) ? zc_cobj_check(c, o, chunk) : 1;
+    if (r == 0)
+        zc_cobj_drop(c, o);
+    return r;
+}
+
 int ct_check(struct zc_cache *c, unsigned n, uint64_t size)
 {
     struct zc_cobj *o;
     int r = zc_cache_hold_complete(c, ct_id(n, size), &o);
     if (r != 1)
         return r;
-    for (uint32_t i = 0; i < zc_cobj_chunks(o) && r == 1; i++)
-        r = ct_good(o, n, i) ? 1 : -EILSEQ;
+    for (uint32_t i = 0; i < zc_cobj_chunks(o) && r == 1; i++) {
+        r = ct_checked(c, o, i);
+        if (r == 1)
+            r = ct_good(o, n, i) ? 1 : -EILSEQ;
+    }
     zc_cobj_release(c, o);
     return r;
 }

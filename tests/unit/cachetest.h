@@ -30,8 +30,11 @@ int ct_put(struct zc_cache *c, struct zc_cobj *o, unsigned n, uint32_t chunk);
 int ct_put_all(struct zc_cache *c, unsigned n, uint64_t size);
 /* Are the bytes of chunk right? */
 bool ct_good(struct zc_cobj *o, unsigned n, uint32_t chunk);
-/* Holds object n if it is complete: 1 and all bytes right, 0 when it is not there, -EILSEQ when a
- * byte is wrong. */
+/* Checks a chunk that an unclean end has left, if it is doubted. 1: good; 0: it was not what was
+   written, and the object was dropped; negative errno. */
+int ct_checked(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk);
+/* Holds object n if it is complete: 1 and all bytes right, 0 when it is not there or was found bad,
+   -EILSEQ when a byte is wrong. */
 int ct_check(struct zc_cache *c, unsigned n, uint64_t size);
 struct zc_cache_stats ct_stats(struct zc_cache *c);
 
