@@ -13,7 +13,7 @@
  *
  * Bounds: the peer's first word is waited for some milliseconds (measured, see health.h), then the
  * next one is asked, too, and then the third; a second later all are given up. A body that comes
- * slowly, or stands still, is left for the next node after a second (see health.h).
+ * slowly, or stands still, is left for the next node after a second or two (see health.h).
  *
  * Threads: any, unless said otherwise. Nothing blocks but zc_peer_new, _stop, _free and _ask.
  */

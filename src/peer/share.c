@@ -44,7 +44,7 @@
 #define SHARE_PAUSE_NS (25 * ZC_NS_PER_MS)
 /* How often a body is looked at, and after how many looks it is too slow. */
 #define SHARE_LOOK_NS (500 * ZC_NS_PER_MS)
-#define SHARE_LOOKS 2
+#define SHARE_LOOKS 3
 #define SHARE_STARVED_LOOK 4 /* as SHARE_STARVED */
 #define SHARE_SHORTS_MAX 8   /* answers to one part that gave less than a frame of it */
 #define SHARE_FORMER_LOW 0.02
