@@ -231,24 +231,57 @@ static void wanted_path(struct zc_daemon *d, struct wanted *w, const char *path)
     pthread_mutex_unlock(&d->sources_lock);
 }
 
+static int wanted_count(struct zc_daemon *d, struct wanted *w, const char *path,
+                        struct zc_error *err)
+{
+    uint64_t files, bytes;
+    size_t first = json_array_size(w->kept);
+    char shown[ZC_CTL_PATH_MAX + 2];
+    int r = zc_vfs_count(d->vfs, path, &files, &bytes, err);
+    if (r < 0)
+        return r;
+    wanted_path(d, w, path);
+    snprintf(shown, sizeof(shown), "/%s", path);
+    json_array_append_new(w->rows,
+                          json_pack("{s:o s:I s:I s:I s:I}", "path", zc_ctl_text(shown), "files",
+                                    N(files), "bytes", N(bytes), "first", N(first), "count",
+                                    N(json_array_size(w->kept) - first)));
+    return 0;
+}
+
+/* The sources that lie below a path, by their own paths. */
+static json_t *wanted_below(struct zc_daemon *d, const char *path)
+{
+    size_t n = strlen(path);
+    json_t *below = json_array();
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_for_each (it, &d->sources) {
+        const char *at = zc_list_entry(it, struct zc_daemon_source, link)->plan->at;
+        if (strlen(at) > n && memcmp(at, path, n) == 0 && (n == 0 || at[n] == '/'))
+            json_array_append_new(below, json_string(at));
+    }
+    pthread_mutex_unlock(&d->sources_lock);
+    return below;
+}
+
+/* Each path, and where it is above sources each of these as well. */
 static int wanted_paths(struct zc_daemon *d, struct wanted *w, const struct zc_ctl_body *req,
                         struct zc_error *err)
 {
-    for (size_t i = 0; req && i < req->n; i++) {
-        uint64_t files, bytes;
-        size_t first = json_array_size(w->kept);
-        char shown[ZC_CTL_PATH_MAX + 2];
-        int r = zc_vfs_count(d->vfs, req->paths[i], &files, &bytes, err);
-        if (r < 0)
-            return r;
-        wanted_path(d, w, req->paths[i]);
-        snprintf(shown, sizeof(shown), "/%s", req->paths[i]);
-        json_array_append_new(w->rows,
-                              json_pack("{s:o s:I s:I s:I s:I}", "path", zc_ctl_text(shown),
-                                        "files", N(files), "bytes", N(bytes), "first", N(first),
-                                        "count", N(json_array_size(w->kept) - first)));
+    int r = 0;
+    for (size_t i = 0; r == 0 && req && i < req->n; i++) {
+        size_t k;
+        const json_t *at;
+        json_t *below = wanted_below(d, req->paths[i]);
+        r = wanted_count(d, w, req->paths[i], err);
+        json_array_foreach(below, k, at)
+        {
+            if (r == 0)
+                r = wanted_count(d, w, json_string_value(at), err);
+        }
+        json_decref(below);
     }
-    return 0;
+    return r;
 }
 
 static void wanted_sources(struct zc_daemon *d, struct wanted *w)

@@ -138,9 +138,10 @@ class Net:
 class Cluster:
     """Daemons of one cluster, by node number."""
 
-    def __init__(self, zc, net, store, bucket, key=True, options=()):
+    def __init__(self, zc, net, store, bucket, key=True, options=(), sources=None):
         self.zc, self.net, self.store, self.bucket = zc, net, store, bucket
         self.options = list(options)
+        self.sources = sources or f"s3://{bucket}"
         self.nodes = {}
         self.key = os.path.join(zc.work, "cluster.key") if key else None
         if key and not os.path.exists(self.key):
@@ -156,7 +157,7 @@ class Cluster:
             words += ["--join", ",".join(self.net.address(j) for j in join)]
         if self.key:
             words += ["--cluster-key", self.key]
-        self.nodes[i] = self.zc.mount(f"s3://{self.bucket}", "--endpoint-url", self.store.url,
+        self.nodes[i] = self.zc.mount(self.sources, "--endpoint-url", self.store.url,
                                       "--force-path-style", *words, server=self.store,
                                       prefix=self.net.prefix(i), **kw)
         return self.nodes[i]

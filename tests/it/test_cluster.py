@@ -3,12 +3,14 @@
 when nodes come, go, freeze and lose sight of each other."""
 
 import base64
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 
@@ -441,6 +443,25 @@ def test_certificates_of_ones_own(make, data, work):
     assert cluster.peers(0)["served"] == served
 
 
+def test_several_sources(make, data):
+    """Nodes that show two sources share both, and how much is cached is told of each."""
+    cluster = make(2, sources=["/photos=s3://data/small", "/shards=s3://data/large"])
+    nodes = cluster.start_all()
+    zc = cluster.zc
+    zc.ok("warm", "--cluster", nodes[0].join("photos"))
+    status = json.loads(zc.ok("status", "--cluster", "--cached", "--json", nodes[1].path).stdout)
+    percent = {row["path"]: row["cached_percent"] for row in status["paths"]}
+    assert set(percent) == {"/", "/photos", "/shards"}
+    assert percent["/photos"] == 100 and percent["/shards"] == 0 and 0 < percent["/"] < 100
+    text = zc.ok("status", "--cluster", "--cached", nodes[1].join("shards")).stdout
+    assert "/shards" in text and "0.0% cached" in text
+    store = Store(cluster)
+    for path, crc in data.sums.items():
+        if path.startswith("small/"):
+            assert zlib.crc32(nodes[1].read("photos" + path[5:])) == crc, path
+    assert store.gets == 0
+
+
 @pytest.mark.sanitized
 def test_commands_for_all_nodes(make, data):
     cluster = make(3)
@@ -451,7 +472,6 @@ def test_commands_for_all_nodes(make, data):
     slow = is_slow(cluster)
     assert slow or store.gets <= 1.05 * data.chunks
     assert slow or data.bytes <= store.bytes <= 1.05 * data.bytes
-    import json
     status = json.loads(zc.ok("status", "--cluster", "--cached", "--json", nodes[1].path).stdout)
     assert status["paths"][0]["cached_percent"] == 100
     assert status["total"]["bytes"]["store"] == pytest.approx(data.bytes, rel=0.5 if slow else 0.05)
