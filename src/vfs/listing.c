@@ -172,6 +172,10 @@ static void listing_page(struct zc_list_req *req, int err, const struct zc_entry
     }
     pthread_mutex_unlock(&d->lock);
     listing_wake(&ready, 0);
+    if (err == 0 && next_token && l->token && strcmp(next_token, l->token) == 0) {
+        zc_warn("%s: the store goes on with the same page for ever", d->path);
+        err = -EBADMSG;
+    }
     if (err < 0 || !next_token) {
         listing_end(l, err);
         return;

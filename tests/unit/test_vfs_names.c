@@ -25,6 +25,7 @@ struct shop {
     unsigned lists, pages, stats; /* asked so far; root_stats not among them */
     unsigned root_stats;
     int down;                 /* errno that requests end with, or 0 */
+    bool circles;             /* gives its second page for ever */
     struct zc_list_req *held; /* a listing that waits */
     bool hold;
     int64_t deadline_ns; /* of the last request */
@@ -87,7 +88,7 @@ static void shop_list_now(struct shop *s, struct zc_list_req *req)
         return;
     }
     unsigned n = ZC_MIN(s->n - at, PAGE);
-    snprintf(next, sizeof(next), "%u", at + n);
+    snprintf(next, sizeof(next), "%u", s->circles && at ? at : at + n);
     req->done(req, 0, n ? s->entries + at : NULL, n, at + n < s->n ? next : NULL, 0);
 }
 
@@ -470,6 +471,26 @@ static void rewound(struct names *t, struct zc_dirh *dh)
     assert_ptr_equal(a.dh, dh);
 }
 
+/* A store that pages in a circle fails the listing; it does not hold it up for ever. */
+static void a_page_that_comes_again_ends_it(void **state)
+{
+    struct names t;
+    char name[20], *out = malloc(1 << 20);
+    names_new(&t, believed);
+    for (unsigned i = 0; i < 3 * PAGE; i++) {
+        snprintf(name, sizeof(name), "%05u", i);
+        shop_put(&t.shop, name, "v");
+    }
+    t.shop.circles = true;
+    assert_int_equal(vt_list(&t.w, ZC_NODE_ROOT, out), -EBADMSG);
+    assert_int_equal(t.shop.pages, 2);
+    t.shop.circles = false;
+    assert_int_equal(vt_list(&t.w, ZC_NODE_ROOT, out), 0);
+    assert_int_equal(t.shop.pages, 5);
+    names_free(&t);
+    free(out);
+}
+
 static void an_open_directory_shows_each_name_once(void **state)
 {
     struct names t;
@@ -724,6 +745,7 @@ int main(void)
         cmocka_unit_test(a_missing_name_has_its_own_time),
         cmocka_unit_test(frozen_data_are_not_asked_for),
         cmocka_unit_test(a_big_directory_is_listed_again),
+        cmocka_unit_test(a_page_that_comes_again_ends_it),
         cmocka_unit_test(an_open_directory_shows_each_name_once),
         cmocka_unit_test(rewinding_lists_again_when_it_is_time),
         cmocka_unit_test(a_kept_listing_has_these_bytes),
