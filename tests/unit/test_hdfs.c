@@ -654,7 +654,7 @@ static void owners_are_numbers(void **state)
 
 struct cancels {
     struct zc_backend *be;
-    struct zc_stat_req req[1000];
+    struct zc_stat_req req[8000];
     atomic_uint started, ended, cancelled;
     atomic_bool over;
 };
