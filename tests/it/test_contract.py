@@ -287,16 +287,19 @@ def test_overwrites_never_mix(zc, place):
     threads = [threading.Thread(target=reader, args=(i,)) for i in range(4)]
     for t in threads:
         t.start()
-    for i in range(2, OVERWRITES + 2):
+    # As many as it takes until readers have come between: a fast source is overwritten faster than it is read.
+    until, last = time.monotonic() + 60, 1
+    while last <= OVERWRITES or (len(seen) <= OVERWRITES // 4 and time.monotonic() < until):
+        last += 1
         for path in files:
-            place.put(path, bytes([i % 256]) * size)
+            place.put(path, bytes([last % 255 + 1]) * size)
     over.set()
     for t in threads:
         t.join(60)
     assert not bad, bad[:5]
     assert len(seen) > OVERWRITES // 4, f"seen {len(seen)}, stale {stale[0]}"
     for path in files:
-        assert set(m.read(path)) == {(OVERWRITES + 1) % 256}
+        assert set(m.read(path)) == {last % 255 + 1}
 
 
 # ---------------------------------------------------------------- faults
