@@ -77,6 +77,9 @@ void zc_object_close(struct zc_object *o);
 
 /* All bytes are on disk: the object's backing file may be passed through. */
 bool zc_object_complete(struct zc_object *o);
+/* Likewise, or some thread is just entering the last of them into the index: a waiter may be told
+   of the bytes before that. */
+bool zc_object_kept(struct zc_object *o);
 /* The backing file, or -1 while the object is kept in memory. Valid until close. */
 int zc_object_fd(struct zc_object *o);
 uint64_t zc_object_size(const struct zc_object *o);

@@ -344,6 +344,18 @@ bool zc_object_complete(struct zc_object *o)
     return atomic_load_explicit(&o->complete, memory_order_acquire);
 }
 
+bool zc_object_kept(struct zc_object *o)
+{
+    if (zc_object_complete(o))
+        return true;
+    pthread_mutex_lock(&o->lock);
+    bool kept = o->chunks != NULL;
+    for (uint32_t c = 0; kept && c < o->nchunks; c++)
+        kept = o->chunks[c].recorded && !o->chunks[c].mem;
+    pthread_mutex_unlock(&o->lock);
+    return kept;
+}
+
 int zc_object_fd(struct zc_object *o)
 {
     return o->cobj ? zc_cobj_fd(o->cobj) : -1;

@@ -126,7 +126,7 @@ static void warm_file_end(struct warm_file *f, int err)
     struct zc_warm *w = f->w;
     /* Of a part of an object there is no such proof: what the cache had no room for shows in what
        it evicts. */
-    if (err == 0 && !w->part.mine && !zc_object_complete(f->o))
+    if (err == 0 && !w->part.mine && !zc_object_kept(f->o))
         err = -ENOSPC;
     if (err == -ESTALE)
         zc_vfs_stale(w->v, vfs_node(f->item.d->id, f->item.index));

@@ -12,7 +12,7 @@ import subprocess
 import termios
 import threading
 
-FRAME = re.compile(r"(\d+) of (\d+)\+? files, ")
+FRAME = re.compile(r"(\d+) of (?:at least )?(\d+) files, ")
 
 
 def on_terminal(zc, columns, *args):

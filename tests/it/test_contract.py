@@ -438,7 +438,8 @@ def test_a_folder_that_may_not_be_read(zc, folder_place):
 @pytest.mark.sanitized
 def test_the_file_system_below_a_folder_goes_away(zc, folder_place):
     """Killed, it fails at once what is not cached, and only that; and the mount can be undone."""
-    files = folder_place.fill(lambda prefix: {n: make_bytes(9 * MIB, n) for n in ("cached", "cold", "open")})
+    files = folder_place.fill(lambda prefix: {n: make_bytes(size, n) for n, size in
+                                           (("cached", 9 * MIB), ("cold", 9 * MIB), ("open", 48 * MIB))})
     below = folder_place.mount(zc)
     m = zc.mount(f"file://{below.path}", "--metadata-ttl", "indefinite")
     os.listdir(m.path)
@@ -447,7 +448,7 @@ def test_the_file_system_below_a_folder_goes_away(zc, folder_place):
         assert f.read(4096) == files["open"][:4096]
         below.kill()
         began = time.monotonic()
-        for what in (lambda: m.read("cold"), lambda: os.pread(f.fileno(), 4096, 8 * MIB)):
+        for what in (lambda: m.read("cold"), lambda: os.pread(f.fileno(), 4096, 47 * MIB)):
             with pytest.raises(OSError) as e:
                 what()
             assert e.value.errno == errno.EIO
