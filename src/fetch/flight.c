@@ -105,9 +105,11 @@ static void flight_record(struct fetch_flight *fl, uint32_t chunk)
 {
     struct zc_object *o = fl->o;
     struct zc_fetch *f = o->fetch;
+    uint64_t end = (uint64_t)chunk * f->cfg.chunk_size + fetch_chunk_len(o, chunk);
     int r = 0;
-    if (!fl->hashing || fl->chunk != (int64_t)chunk) {
-        /* It came in pieces: read it back, from the page cache most likely. */
+    if (!fl->hashing || fl->chunk != (int64_t)chunk || fl->off + fl->pos < end) {
+        /* It came in pieces, of which this flight may have brought the first and be the last to
+           tell: read it back, from the page cache most likely. */
         zc_hasher_reset(fl->hasher, f->cfg.seed);
         r = flight_hash_file(o, chunk, fl->hasher);
     }

@@ -311,6 +311,38 @@ static void test_random_readers_get_their_blocks(void **state)
     world_close(&w);
 }
 
+/* The sum is that of the whole chunk, whichever of its pieces is the last to come. */
+static void test_pieces_in_any_order_have_one_sum(void **state)
+{
+    for (unsigned first = 0; first < 2; first++) {
+        struct world w;
+        struct want x;
+        struct zc_digest sum;
+        uint8_t *chunk = malloc(CT_CHUNK);
+        world_open(&w, 0);
+        struct zc_object *o = world_object(&w, "v");
+        assert_int_equal(want(o, &x, 0, 2 * BLOCK, false), 0);
+        assert_int_equal(w.s->n, 2); /* what is waited for, and the rest */
+        for (unsigned i = 0; i < 2; i++) {
+            unsigned get = first ^ i;
+            assert_int_equal(feed(&w, get, w.s->get[get]->len), 0);
+        }
+        serve_all(&w);
+        assert_true(x.done == 1 && good(o, 0, CT_CHUNK));
+        assert_int_equal(zc_object_read(o, chunk, 0, CT_CHUNK), CT_CHUNK);
+        int r = 0; /* until the index's writer comes to it */
+        for (unsigned i = 0; r == 0 && i < 5000; i++) {
+            usleep(2000);
+            r = zc_object_sum(o, 0, &sum);
+        }
+        assert_int_equal(r, 1);
+        assert_true(zc_digest_eq(sum, zc_digest_of(CT_SEED, chunk, CT_CHUNK)));
+        zc_object_close(o);
+        world_close(&w);
+        free(chunk);
+    }
+}
+
 static void test_without_room_it_lives_in_memory(void **state)
 {
     struct world w;
@@ -754,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_a_version_that_goes),
         cmocka_unit_test(test_a_failure_is_not_kept),
         cmocka_unit_test(test_random_readers_get_their_blocks),
+        cmocka_unit_test(test_pieces_in_any_order_have_one_sum),
         cmocka_unit_test(test_without_room_it_lives_in_memory),
         cmocka_unit_test(test_a_disk_that_cannot_read),
         cmocka_unit_test(test_a_bad_sector),
