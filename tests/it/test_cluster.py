@@ -284,7 +284,8 @@ def test_an_empty_node_joins(make, data, replicate):
     cluster.meet()
     time.sleep(2)  # the others know what they own now, and what they do not
     read_all([new], data)
-    assert store.gets <= 0.01 * data.chunks, (store.gets, data.chunks)
+    twice = all_peers(cluster, *TWICE) - store.twice0  # a machine that is busy
+    assert store.gets <= 0.01 * data.chunks + twice, (store.gets, data.chunks, twice)
     cluster.meet(seconds=600)
 
 
