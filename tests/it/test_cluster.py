@@ -278,7 +278,9 @@ def test_an_empty_node_joins(make, data, replicate):
     for i in range(3):
         cluster.start(i, size="256MiB")
     cluster.meet()
+    began = time.monotonic()
     read_all([cluster.nodes[i] for i in range(3)], data)
+    time.sleep(max(0, began + 11 - time.monotonic()))  # ten seconds after its start a node is one of a cluster that stands
     store = Store(cluster)
     new = cluster.start(3, size="256MiB")
     cluster.meet()
