@@ -180,6 +180,7 @@ int zc_fuse_new(const struct zc_fuse_config *cfg, struct zc_vfs *v, struct zc_fu
     if (r < 0) {
         if (f->se)
             fuse_session_destroy(f->se);
+        fuse_openers_end(f->openers);
         fuse_openers_free(f->openers);
         free(f->mountpoint);
         free(f);
@@ -228,13 +229,15 @@ void zc_fuse_free(struct zc_fuse *f)
 {
     if (!f)
         return;
-    /* Requests that wait for the store are answered before the session goes. */
-    fuse_openers_free(f->openers);
+    /* Requests that wait for the store are answered before the session goes. Until then the rings
+       bring new ones. */
+    fuse_openers_end(f->openers);
     zc_vfs_shutdown(f->vfs);
     zc_fetch_on_recall(f->cfg.fetch, NULL, NULL);
     fnodes_drop_idle(f);
     fuse_detach(f);
     fuse_session_destroy(f->se);
+    fuse_openers_free(f->openers);
     fuse_drop_handles(f);
     fuse_pipes_close(&f->pipes);
     free(f->mountpoint);

@@ -98,8 +98,11 @@ void fuse_open_waiting(fuse_req_t req, uint64_t node, const struct fuse_file_inf
 /* openers.c: threads for such opens. A ring has one thread for each core, and all requests of that
    core queue behind it; the classic loop has threads enough. */
 int fuse_openers_new(unsigned threads, struct fuse_openers **out);
-void fuse_openers_free(struct fuse_openers *p); /* after what is queued was done */
-/* 0, or -ENOMEM. */
+/* Does what is queued, and takes no more: -ESHUTDOWN from then on. */
+void fuse_openers_end(struct fuse_openers *p);
+/* After fuse_openers_end, and when nobody can add any more. */
+void fuse_openers_free(struct fuse_openers *p);
+/* 0, -ENOMEM or -ESHUTDOWN. */
 int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node,
                      const struct fuse_file_info *fi);
 

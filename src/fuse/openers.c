@@ -54,6 +54,7 @@ int fuse_openers_new(unsigned threads, struct fuse_openers **out)
     for (; p->n < threads; p->n++) {
         int r = pthread_create(&p->threads[p->n], NULL, openers_run, p);
         if (r != 0) {
+            fuse_openers_end(p);
             fuse_openers_free(p);
             return -r;
         }
@@ -62,7 +63,7 @@ int fuse_openers_new(unsigned threads, struct fuse_openers **out)
     return 0;
 }
 
-void fuse_openers_free(struct fuse_openers *p)
+void fuse_openers_end(struct fuse_openers *p)
 {
     if (!p)
         return;
@@ -72,6 +73,13 @@ void fuse_openers_free(struct fuse_openers *p)
     pthread_mutex_unlock(&p->lock);
     for (unsigned i = 0; i < p->n; i++)
         pthread_join(p->threads[i], NULL);
+    p->n = 0;
+}
+
+void fuse_openers_free(struct fuse_openers *p)
+{
+    if (!p)
+        return;
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->cond);
     free(p);
@@ -85,8 +93,13 @@ int fuse_openers_add(struct fuse_openers *p, fuse_req_t req, uint64_t node,
         return -ENOMEM;
     *j = (struct opener_job){.req = req, .node = node, .fi = *fi};
     pthread_mutex_lock(&p->lock);
-    zc_list_push_back(&p->jobs, &j->link);
-    pthread_cond_signal(&p->cond);
+    bool ending = p->ending;
+    if (!ending) {
+        zc_list_push_back(&p->jobs, &j->link);
+        pthread_cond_signal(&p->cond);
+    }
     pthread_mutex_unlock(&p->lock);
-    return 0;
+    if (ending)
+        free(j);
+    return ending ? -ESHUTDOWN : 0;
 }

@@ -148,31 +148,39 @@ def test_signals_unmount(zc, tree, how, foreground):
 
 
 @pytest.mark.sanitized
-def test_signal_while_reading(zc, stores, server, tree):
-    """SIGTERM with readers at work: the readers end, with their bytes or an error, and so does the daemon."""
+def signal_while_reading(zc, stores, server, tree, *options):
+    """SIGTERM with readers at work: the readers end, with their bytes or an error, and so does the daemon,
+    wherever in a request it was."""
     folder, sizes = tree
-    m = zc.mount("s3://" + stores.bucket(server, "tree", folder), server=server)
+    source = "s3://" + stores.bucket(server, "tree", folder)
+    sums = {path: sha256_of(os.path.join(folder, path)) for path in sizes}
     wrong = []
 
-    def reader():
+    def reader(m):
         for path in sizes:
             try:
-                if sha256_of(m.join(path)) != sha256_of(os.path.join(folder, path)):
+                if sha256_of(m.join(path)) != sums[path]:
                     wrong.append(path)
             except OSError:
                 return
 
-    threads = [threading.Thread(target=reader) for _ in range(4)]
-    for t in threads:
-        t.start()
-    time.sleep(0.2)
-    os.kill(m.pid, signal.SIGTERM)
-    wait_for(lambda: not alive(m.pid), 40, message="SIGTERM did not end the daemon")
-    for t in threads:
-        t.join(30)
-        assert not t.is_alive()
+    for wait in (0.03, 0.1, 0.2, 0.4):
+        m = zc.mount(source, *options, server=server)
+        threads = [threading.Thread(target=reader, args=(m,)) for _ in range(4)]
+        for t in threads:
+            t.start()
+        time.sleep(wait)
+        os.kill(m.pid, signal.SIGTERM)
+        wait_for(lambda pid=m.pid: not alive(pid), 40, message="SIGTERM did not end the daemon")
+        for t in threads:
+            t.join(30)
+            assert not t.is_alive()
+        m.ended()
     assert not wrong
-    m.ended()
+
+
+def test_signal_while_reading(zc, stores, server, tree):
+    signal_while_reading(zc, stores, server, tree, "--io-uring", "off")
 
 
 def test_umount_in_use(zc, tree):

@@ -7,6 +7,7 @@ import random
 
 import pytest
 from conftest import make_bytes
+from test_crash import signal_while_reading
 from test_read import same_tree
 
 SWITCH = "/sys/module/fuse/parameters/enable_uring"
@@ -100,3 +101,12 @@ def test_auto_follows_the_switch(zc, tree, switched_off):
     with open(SWITCH, "w", encoding="ascii") as f:
         f.write("Y")
     assert zc.mount(f"file://{tree[0]}").status()["io_uring"] == "on"
+
+
+@pytest.mark.sanitized
+def test_signal_while_reading(zc, stores, tree, switched_off):
+    """The threads of the rings end between two requests, not inside one."""
+    if switched_off:
+        signal_while_reading(zc, stores, stores.get("versitygw"), tree, "--io-uring", "on")
+    else:
+        refused(zc, tree)
