@@ -171,11 +171,16 @@ static bool mnts_covered(const struct zc_mnts *m, const struct zc_mnt *e)
 
 const struct zc_mnt *zc_mnts_at(const struct zc_mnts *m, const char *path)
 {
+    const struct zc_mnt *last = NULL;
     for (size_t i = m->n; i-- > 0;) {
-        if (strcmp(m->m[i].point, path) == 0 && !mnts_covered(m, &m->m[i]))
+        if (strcmp(m->m[i].point, path) != 0)
+            continue;
+        if (!mnts_covered(m, &m->m[i]))
             return &m->m[i];
+        if (!last)
+            last = &m->m[i];
     }
-    return NULL;
+    return last; /* a list in which they cover each other in a circle */
 }
 
 const struct zc_mnt *zc_mnts_of(const struct zc_mnts *m, const char *path)
@@ -183,11 +188,10 @@ const struct zc_mnt *zc_mnts_of(const struct zc_mnts *m, const char *path)
     const struct zc_mnt *best = NULL;
     for (size_t i = m->n; i-- > 0;) {
         const struct zc_mnt *e = &m->m[i];
-        if (zc_path_below(path, e->point) && (!best || strlen(e->point) > strlen(best->point)) &&
-            !mnts_covered(m, e))
+        if (zc_path_below(path, e->point) && (!best || strlen(e->point) > strlen(best->point)))
             best = e;
     }
-    return best;
+    return best ? zc_mnts_at(m, best->point) : NULL;
 }
 
 bool zc_mnt_is_ours(const struct zc_mnt *m)

@@ -431,9 +431,11 @@ void zc_swim_stream_reply(struct zc_swim *s, int64_t now, uint32_t id, const uin
             probe_ack(s, ack.seq, true);
         return;
     }
-    struct zc_mp_reader r = {p + (n > 0), p + n, false, false};
+    struct zc_mp_reader r = {0};
     struct zc_wire_push_pull head;
     bool alone = is_alone(s);
+    if (n > 0) /* else there may be no p to count from */
+        r = (struct zc_mp_reader){p + 1, p + n, false, false};
     if (n == 0 || p[0] != ZC_WIRE_PUSH_PULL || check_state(s, &r, &head) < 0) {
         s->stats.bad++;
         if (was.kind == STREAM_JOIN)
