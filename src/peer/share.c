@@ -100,17 +100,19 @@ static void op_timer_fired(void *arg, bool net_ends)
     free(t);
 }
 
-void peer_share_timer(struct share_op *op, int64_t delay_ns, void (*fn)(struct share_op *op))
+bool peer_share_timer(struct share_op *op, int64_t delay_ns, void (*fn)(struct share_op *op))
 {
     struct share_timer *t = malloc(sizeof(*t));
     if (!t)
-        return;
+        return false;
     *t = (struct share_timer){.op = op, .turn = op->turn, .fn = fn};
     atomic_fetch_add(&op->refs, 1);
     if (zc_net_timer(op->s->p->net, op->loop, delay_ns, op_timer_fired, t) < 0) {
         op_unref(op);
         free(t);
+        return false;
     }
+    return true;
 }
 
 /* ------------------------------------------------------------------ the store */

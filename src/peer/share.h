@@ -87,9 +87,9 @@ void peer_share_go(struct share_op *op);
 void peer_share_store(struct share_op *op);
 /* Ends the get. Nobody is being asked. The caller's reference is gone. */
 void peer_share_finish(struct share_op *op, int err);
-/* Calls fn on the loop later, unless the turn has changed or the op has ended by then. Without
-   memory for it there is no timer: the network's own limits remain. */
-void peer_share_timer(struct share_op *op, int64_t delay_ns, void (*fn)(struct share_op *op));
+/* Calls fn on the loop later, unless the turn has changed or the op has ended by then. false: no
+   memory, and no timer; the network's own limits remain. */
+bool peer_share_timer(struct share_op *op, int64_t delay_ns, void (*fn)(struct share_op *op));
 uint64_t peer_share_random(struct share *s);
 /* What was found out about asking former owners. */
 void peer_share_former_learn(struct share *s, bool had);

@@ -169,9 +169,7 @@ static void op_pause_ends(struct share_op *op)
    that one is asked again. */
 static void op_pause(struct share_op *op)
 {
-    unsigned before = atomic_load(&op->refs);
-    peer_share_timer(op, SHARE_PAUSE_NS, op_pause_ends);
-    if (atomic_load(&op->refs) == before)
+    if (!peer_share_timer(op, SHARE_PAUSE_NS, op_pause_ends))
         op_alone(op);
 }
 
