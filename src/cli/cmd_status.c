@@ -87,9 +87,21 @@ static bool status_is_single(const json_t *sources)
            strcmp(text(json_array_get(sources, 0), "path"), "/") == 0;
 }
 
-void zc_status_source_rows(const json_t *s, bool named)
+/* What was asked of a store; the caller ends the second line. */
+static void status_requests(const char *label, const json_t *v)
 {
     char a[32], b[32], c[32], d[32];
+    printf(ROW "%s received; requests: %s get, %s list, %s head, %s other\n", label,
+           SIZE(v, "backend", "bytes", a), COUNT(v, "backend", "gets", b),
+           COUNT(v, "backend", "lists", c), COUNT(v, "backend", "heads", d),
+           zc_format_count(num(v, "backend", "others"), (char[32]){0}, 32));
+    printf(ROW "%s retries, %s errors, %s in flight", "", COUNT(v, "backend", "retries", a),
+           COUNT(v, "backend", "errors", b), COUNT(v, "backend", "in_flight", c));
+}
+
+void zc_status_source_rows(const json_t *s, bool named)
+{
+    char a[32], b[32], c[32];
     const json_t *health = json_object_get(s, "health");
     uint64_t hits = num(s, "fetch", "hits"), misses = num(s, "fetch", "misses");
     if (named)
@@ -103,13 +115,8 @@ void zc_status_source_rows(const json_t *s, bool named)
                COUNT(s, "health", "failures", b), text(health, "error"));
     if (!named)
         return;
-    printf(ROW "%s received; requests: %s get, %s list, %s head, %s other\n", "",
-           SIZE(s, "backend", "bytes", a), COUNT(s, "backend", "gets", b),
-           COUNT(s, "backend", "lists", c), COUNT(s, "backend", "heads", d),
-           zc_format_count(num(s, "backend", "others"), (char[32]){0}, 32));
-    printf(ROW "%s retries, %s errors, %s in flight; ", "", COUNT(s, "backend", "retries", a),
-           COUNT(s, "backend", "errors", b), COUNT(s, "backend", "in_flight", c));
-    printf("%s hits, %s misses, %s files open\n", zc_format_count(hits, a, sizeof(a)),
+    status_requests("", s);
+    printf("; %s hits, %s misses, %s files open\n", zc_format_count(hits, a, sizeof(a)),
            zc_format_count(misses, b, sizeof(b)), COUNT(s, "fetch", "open", c));
 }
 
@@ -139,12 +146,8 @@ static void status_print(const json_t *v)
     printf(ROW "%s, %s passed through; daemon answered %s reads, %s\n", "opens",
            COUNT(v, "fuse", "opens", a), COUNT(v, "fuse", "opens_passthrough", b),
            COUNT(v, "fuse", "reads", c), SIZE(v, "fuse", "read_bytes", d));
-    printf(ROW "%s received; requests: %s get, %s list, %s head, %s other\n", "from source",
-           SIZE(v, "backend", "bytes", a), COUNT(v, "backend", "gets", b),
-           COUNT(v, "backend", "lists", c), COUNT(v, "backend", "heads", d),
-           zc_format_count(num(v, "backend", "others"), (char[32]){0}, 32));
-    printf(ROW "%s retries, %s errors, %s in flight\n", "", COUNT(v, "backend", "retries", a),
-           COUNT(v, "backend", "errors", b), COUNT(v, "backend", "in_flight", c));
+    status_requests("from source", v);
+    printf("\n");
     printf(ROW "%s folders and %s names in memory, %s listings", "metadata",
            COUNT(v, "vfs", "dirs", a), COUNT(v, "vfs", "entries", b),
            COUNT(v, "vfs", "listings", c));

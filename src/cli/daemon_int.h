@@ -66,6 +66,9 @@ struct zc_daemon {
 int zc_daemon_hdfs(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
                    struct zc_backend **out, struct zc_error *err);
 
+/* A bucket as the options say. Everything in it is borrowed from them. */
+struct zc_s3_config;
+struct zc_s3_config zc_daemon_s3(const struct zc_source *src, const struct zc_mount_opts *o);
 /* A store as the options say, without what is wrapped around it; does not reach for it yet. */
 int zc_daemon_store(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
                     struct zc_backend **out, struct zc_error *err);

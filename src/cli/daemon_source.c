@@ -19,24 +19,29 @@
 #include <stdio.h>
 #include <string.h>
 
+struct zc_s3_config zc_daemon_s3(const struct zc_source *src, const struct zc_mount_opts *o)
+{
+    return (struct zc_s3_config){
+        .bucket = src->bucket,
+        .prefix = src->prefix,
+        .endpoint_url = o->endpoint_url,
+        .region = o->region,
+        .profile = o->profile,
+        .ca_bundle = o->ca_bundle,
+        .expected_bucket_owner = o->expected_bucket_owner,
+        .force_path_style = o->force_path_style,
+        .no_sign_request = o->no_sign_request,
+        .requester_pays = o->requester_pays,
+        .no_verify_ssl = o->no_verify_ssl,
+    };
+}
+
 int zc_daemon_store(struct zc_net *net, const struct zc_source *src, const struct zc_mount_opts *o,
                     struct zc_backend **out, struct zc_error *err)
 {
     if (src->scheme == ZC_SCHEME_S3) {
-        struct zc_s3_config s3 = {
-            .bucket = src->bucket,
-            .prefix = src->prefix,
-            .endpoint_url = o->endpoint_url,
-            .region = o->region,
-            .profile = o->profile,
-            .ca_bundle = o->ca_bundle,
-            .expected_bucket_owner = o->expected_bucket_owner,
-            .force_path_style = o->force_path_style,
-            .no_sign_request = o->no_sign_request,
-            .requester_pays = o->requester_pays,
-            .probe_ns = o->read_timeout,
-            .no_verify_ssl = o->no_verify_ssl,
-        };
+        struct zc_s3_config s3 = zc_daemon_s3(src, o);
+        s3.probe_ns = o->read_timeout;
         return zc_s3_new(net, &s3, out, err);
     }
     if (zc_scheme_is_hdfs(src->scheme))

@@ -7,28 +7,11 @@
 #include "cli/doctor.h"
 
 #include "backend/s3.h"
+#include "cli/daemon_int.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static struct zc_s3_config s3_config(const struct zc_doctor *d)
-{
-    const struct zc_mount_opts *o = d->o;
-    return (struct zc_s3_config){
-        .bucket = d->src->bucket,
-        .prefix = d->src->prefix,
-        .endpoint_url = o->endpoint_url,
-        .region = o->region,
-        .profile = o->profile,
-        .ca_bundle = o->ca_bundle,
-        .expected_bucket_owner = o->expected_bucket_owner,
-        .force_path_style = o->force_path_style,
-        .no_sign_request = o->no_sign_request,
-        .requester_pays = o->requester_pays,
-        .no_verify_ssl = o->no_verify_ssl,
-    };
-}
 
 /* ------------------------------------------------------------------ credentials */
 
@@ -194,7 +177,7 @@ static void s3_bucket(struct zc_doctor *d, const struct zc_s3_config *cfg,
 
 void zc_doc_s3(struct zc_doctor *d)
 {
-    struct zc_s3_config cfg = s3_config(d), bare = cfg;
+    struct zc_s3_config cfg = zc_daemon_s3(d->src, d->o), bare = cfg;
     struct zc_backend *be = NULL;
     struct zc_error err = {0};
     struct zc_s3_view v;

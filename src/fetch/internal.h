@@ -58,7 +58,7 @@ struct zc_object {
     /* Who is asked for its bytes: the source that opened it first; when that one was closed, the
        next that opens it. Changed under fetch->lock. */
     struct zc_fetch_src *_Atomic src;
-    char *path, *version;
+    const char *path, *version; /* in `names` */
     uint64_t size;
     uint32_t nchunks;
     _Atomic bool complete; /* every chunk recorded, backing file final; false again once the disk
@@ -76,6 +76,7 @@ struct zc_object {
     pthread_mutex_t
         setup; /* one flight of this object at a time finds room for its chunks; taken first */
     pthread_mutex_t check; /* one reader at a time checks what is doubted; taken before that */
+    char names[];          /* path and version: an open costs one allocation, not three */
 };
 
 struct fetch_flight {

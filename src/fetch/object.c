@@ -75,8 +75,6 @@ static void object_destroy(struct zc_object *o)
     if (o->cobj)
         zc_cobj_release(f->cache, o->cobj);
     free(o->chunks);
-    free(o->path);
-    free(o->version);
     pthread_mutex_destroy(&o->lock);
     pthread_mutex_destroy(&o->setup);
     pthread_mutex_destroy(&o->check);
@@ -169,9 +167,12 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
 {
     if (size / f->cfg.chunk_size >= UINT32_MAX)
         return -EFBIG; /* chunks are counted in 32 bits */
-    struct zc_object *o = calloc(1, sizeof(*o));
+    size_t path_size = strlen(path) + 1, version_size = strlen(version) + 1;
+    struct zc_object *o = calloc(1, sizeof(*o) + path_size + version_size);
     if (!o)
         return -ENOMEM;
+    o->path = memcpy(o->names, path, path_size);
+    o->version = memcpy(o->names + path_size, version, version_size);
     o->fetch = f;
     o->id = id;
     atomic_init(&o->src, src);
@@ -185,12 +186,6 @@ static int object_new(struct zc_fetch *f, struct zc_objid id, struct zc_fetch_sr
     zc_list_init(&o->hash_link);
     zc_list_init(&o->waiters);
     zc_list_init(&o->flights);
-    o->path = strdup(path);
-    o->version = strdup(version);
-    if (!o->path || !o->version) {
-        object_destroy(o);
-        return -ENOMEM;
-    }
 
     int r = size == 0                 ? 1
             : why == FOR_READER_QUICK ? zc_cache_hold_quick(f->cache, id, &o->cobj)

@@ -13,7 +13,7 @@
  *     What is asked twice may be read from the store twice, so that less than 50 ms does not pay: a
  *     machine with more to do than processors keeps anybody waiting for 10 ms now and then, and
  *     three such waits in a row set a node aside that does well.
- *     For the same reason one that is starved itself asks nobody twice (share.c).
+ *     For the same reason one that is starved itself asks nobody twice (share_turn.c).
  *   - One whose bytes come at less than 1 MiB a second, all that it gives this node taken together,
  *     and who does not say (by ticks) that it waits itself, is left in the middle for the next one,
  *     and for 5 s, then twice as long, up to a minute. That may be this node's own link, or what

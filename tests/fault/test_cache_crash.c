@@ -242,26 +242,12 @@ static void test_killed_and_index_damaged(void **state)
     run(*state, 60, true, false);
 }
 
-static int setup(void **state)
-{
-    *state = ct_mkdir();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    ct_rmdir(*state);
-    return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_killed),
-        T(test_killed_and_files_damaged),
-        T(test_killed_and_index_damaged),
+        CT_TEST(test_killed),
+        CT_TEST(test_killed_and_files_damaged),
+        CT_TEST(test_killed_and_index_damaged),
     };
     zc_log_set_level(ZC_LOG_ERR);
     return cmocka_run_group_tests(tests, NULL, NULL);

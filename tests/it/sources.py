@@ -4,7 +4,6 @@ switched off.  A source has one store or, in the mount of several, one below eac
 
 import os
 import shutil
-import signal
 import urllib.parse
 
 from servers import s3
@@ -81,10 +80,10 @@ class S3Store:
         self.server.start()
 
     def freeze(self):
-        self.server.process.send_signal(signal.SIGSTOP)
+        self.server.freeze()
 
     def thaw(self):
-        self.server.process.send_signal(signal.SIGCONT)
+        self.server.thaw()
 
     def stop(self):
         self.server.kill()

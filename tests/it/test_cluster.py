@@ -280,7 +280,8 @@ def test_an_empty_node_joins(make, data, replicate):
     cluster.meet()
     began = time.monotonic()
     read_all([cluster.nodes[i] for i in range(3)], data)
-    time.sleep(max(0, began + 11 - time.monotonic()))  # ten seconds after its start a node is one of a cluster that stands
+    # Ten seconds after its start a node is one of a cluster that stands.
+    time.sleep(max(0, began + 11 - time.monotonic()))
     store = Store(cluster)
     new = cluster.start(3, size="256MiB")
     cluster.meet()
@@ -320,7 +321,8 @@ def test_a_node_drains_while_others_read(make, data):
     finish(readers)
     # One that is late since the machine is busy costs what was asked of it.
     late = all_peers(cluster, *TWICE) - twice
-    assert is_slow(cluster) or store.bytes <= 0.1 * data.bytes + late * (32 << 20), (store.bytes, data.bytes, late, all_peers(cluster, 'former', 'failed', 'bad_sums'))
+    assert is_slow(cluster) or store.bytes <= 0.1 * data.bytes + late * (32 << 20), (
+        store.bytes, data.bytes, late, all_peers(cluster, "former", "failed", "bad_sums"))
     os.kill(leaver.pid, signal.SIGTERM)  # the second one ends the drain
     leaver.ended(60)
     cluster.meet([0, 1])

@@ -402,8 +402,8 @@ def test_warm_is_cancelled(zc, proxy, stores, tree):
     m = zc.mount("s3://" + stores.bucket(server, "tree", tree[0]), "--max-connections", "2",
                  env={"AWS_ENDPOINT_URL": slow.url}, server=server)
     slow.delay(200)
-    warm = subprocess.Popen([zc.binary, "warm", "-p", "4", m.join("many")], env=zc.env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL)
+    warm = subprocess.Popen([zc.binary, "warm", "-p", "4", m.join("many")], env=zc.env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     wait_for(lambda: m.requests()["gets"] > 3, 60, message="warm does not begin")
     assert warm.poll() is None
     warm.send_signal(2)

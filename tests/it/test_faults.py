@@ -6,7 +6,6 @@ import concurrent.futures
 import errno
 import os
 import re
-import signal
 import threading
 import time
 
@@ -226,28 +225,10 @@ def test_server_frozen(zc, own_server):
     own_server.client().create_bucket(Bucket="data")
     for key, data in objects.items():
         own_server.client().put_object(Bucket="data", Key=key, Body=data)
-    m = zc.mount("s3://data", "--read-timeout", "4s", "--metadata-ttl", "indefinite", "--io-uring", "off", server=own_server)
+    m = zc.mount("s3://data", "--read-timeout", "4s", "--metadata-ttl", "indefinite", "--io-uring", "off",
+                 server=own_server)
     os.listdir(m.path)
-    ended = {}
-
-    def read(key):
-        began = time.monotonic()
-        try:
-            with open(m.join(key), "rb") as f:
-                f.read()
-            ended[key] = "it was read", 0
-        except OSError as e:
-            ended[key] = errno.errorcode[e.errno], time.monotonic() - began
-
-    threads = [threading.Thread(target=read, args=(k,)) for k in objects]
-    own_server.process.send_signal(signal.SIGSTOP)
-    try:
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join(60)
-    finally:
-        own_server.process.send_signal(signal.SIGCONT)
+    ended = m.read_frozen(own_server, objects)
     assert {e for e, _ in ended.values()} == {"EIO"} and len(ended) == len(objects), ended
     times = sorted(t for _, t in ended.values())
     assert times[0] > 3.5 and times[-1] < 11, times

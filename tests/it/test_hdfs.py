@@ -225,7 +225,8 @@ class TestSimple:
         simple.must("PUT", "/users/f", "SETPERMISSION", permission="600")
         conf = os.path.join(work, "mount.conf")
         with open(conf, "w", encoding="utf-8") as f:
-            f.write("".join(f"[/{who}]\nsource = {simple.url}/users\nhdfs-user = {who}\n" for who in ("root", "nobody")))
+            f.write("".join(f"[/{who}]\nsource = {simple.url}/users\nhdfs-user = {who}\n"
+                            for who in ("root", "nobody")))
         m = zc.mount([], "--config", conf)
         with pytest.raises(PermissionError):
             m.read("nobody/f")

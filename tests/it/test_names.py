@@ -112,7 +112,8 @@ def test_what_a_file_source_hides_is_counted(zc, work):
     with open(os.path.join(folder, "d/plain"), "wb") as f:
         f.write(b"plain")
     os.symlink("d/plain", os.path.join(folder, "shown"))
-    for name, target in (("out", "/etc/passwd"), ("up", "../.."), ("nowhere", "no/such"), ("round", "round"), ("d/above", "..")):
+    for name, target in (("out", "/etc/passwd"), ("up", "../.."), ("nowhere", "no/such"), ("round", "round"),
+                         ("d/above", "..")):
         os.symlink(target, os.path.join(folder, name))
     os.mkfifo(os.path.join(folder, "pipe"))
     with socket.socket(socket.AF_UNIX) as s:

@@ -253,7 +253,7 @@ def test_each_has_its_own_account_connections_and_time(zc, work, config):
 
         threads = [threading.Thread(target=reader, args=(n, i)) for n in names for i in range(1, 21)]
         for server in servers.values():
-            server.process.send_signal(signal.SIGSTOP)
+            server.freeze()
         try:
             for t in threads:
                 t.start()
@@ -262,7 +262,7 @@ def test_each_has_its_own_account_connections_and_time(zc, work, config):
                 t.join(60)
         finally:
             for server in servers.values():
-                server.process.send_signal(signal.SIGCONT)
+                server.thaw()
         assert [len(took[n]) for n in names] == [20, 20]
         assert 2.9 < min(took["one"]) and max(took["one"]) < 7.5 < min(took["two"]) and max(took["two"]) < 20, took
 
@@ -373,7 +373,8 @@ def test_one_that_cannot_be_added_leaves_umount(zc, folder, silent):
     m = zc.mount([f"/a={folder.url('a')}"], env=KEYS)
     ends = []
     add = threading.Thread(target=lambda: ends.append(zc.run(
-        "source", "add", "--endpoint-url", f"http://127.0.0.1:{silent}", "--read-timeout", "300s", m, "/b=s3://bucket")))
+        "source", "add", "--endpoint-url", f"http://127.0.0.1:{silent}", "--read-timeout", "300s", m,
+        "/b=s3://bucket")))
     add.start()
     time.sleep(1)
     assert m.read("a/f") == b"in a"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The zcache command and its mounts, as tests use them."""
 
+import errno
 import glob
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 
@@ -73,6 +75,29 @@ class Mount:
     def read(self, path):
         with open(self.join(path), "rb") as f:
             return f.read()
+
+    def read_frozen(self, store, paths):
+        """Reads all of them at once while the store stands still -> {path: (error's name or None, seconds)}."""
+        ended = {}
+
+        def read(path):
+            began, error = time.monotonic(), None
+            try:
+                self.read(path)
+            except OSError as e:
+                error = errno.errorcode[e.errno]
+            ended[path] = error, time.monotonic() - began
+
+        threads = [threading.Thread(target=read, args=(p,)) for p in paths]
+        store.freeze()
+        try:
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join(60)
+        finally:
+            store.thaw()
+        return ended
 
     def status(self):
         return json.loads(self.zc.ok("status", "--json", self.path).stdout)

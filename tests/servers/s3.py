@@ -143,6 +143,12 @@ class Server:
     def kill(self):
         self.stop(signal.SIGKILL)
 
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
     __enter__ = start
 
     def __exit__(self, *_):

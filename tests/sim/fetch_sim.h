@@ -2,7 +2,7 @@
 /*
  * Nodes that fetch from each other and from a store, in virtual time.
  *
- * Real: the client (peer/share.c), what it knows of others (peer/health.c), who is sent to whom
+ * Real: the client (peer/share*.c), what it knows of others (peer/health.c), who is sent to whom
  * (peer/referral.c), owners (cluster, ring). They are compiled into the simulator with its clock,
  * timers and questions in place of the network's. Modelled: the links, the store, processor time,
  * and those parts of the server and of fetch that say what is here and what is on its way.

@@ -458,12 +458,18 @@ void sim_nudge(struct sim *s, uint32_t i)
 
 /* ---- what they see ---- */
 
-bool sim_agreed(struct sim *s, void *unused)
+static uint32_t nodes_up(const struct sim *s)
 {
-    (void)unused;
     uint32_t up = 0;
     for (uint32_t i = 0; i < s->config.nodes; i++)
         up += s->nodes[i].core != NULL;
+    return up;
+}
+
+bool sim_agreed(struct sim *s, void *unused)
+{
+    (void)unused;
+    uint32_t up = nodes_up(s);
     for (uint32_t i = 0; i < s->config.nodes; i++) {
         struct zc_swim_stats st;
         if (!s->nodes[i].core)
@@ -499,9 +505,7 @@ static void see(void *arg, const struct zc_swim_view *v)
 
 uint64_t sim_wrong_at_least(struct sim *s)
 {
-    uint64_t up = 0, wrong = 0;
-    for (uint32_t i = 0; i < s->config.nodes; i++)
-        up += s->nodes[i].core != NULL;
+    uint64_t up = nodes_up(s), wrong = 0;
     for (uint32_t i = 0; i < s->config.nodes; i++) {
         struct zc_swim_stats st;
         if (!s->nodes[i].core)
@@ -514,13 +518,11 @@ uint64_t sim_wrong_at_least(struct sim *s)
 
 uint64_t sim_wrong_views(struct sim *s)
 {
-    uint64_t up = 0;
+    uint64_t up = nodes_up(s);
     struct viewing w = {.s = s};
     for (uint32_t i = 0; i < s->config.nodes; i++)
-        if (s->nodes[i].core) {
-            up++;
+        if (s->nodes[i].core)
             zc_swim_each(s->nodes[i].core, see, &w);
-        }
     return w.wrong + up * up - w.right;
 }
 

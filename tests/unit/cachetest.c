@@ -36,6 +36,18 @@ void ct_rmdir(char *take_dir)
     free(take_dir);
 }
 
+int ct_setup(void **state)
+{
+    *state = ct_mkdir();
+    return 0;
+}
+
+int ct_teardown(void **state)
+{
+    ct_rmdir(*state);
+    return 0;
+}
+
 static __thread unsigned ct_counted;
 
 static int ct_count_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -85,6 +97,13 @@ struct zc_objid ct_id(unsigned n, uint64_t size)
     char path[32];
     ct_path(n, path);
     return zc_objid_of("s3://test/data", path, "v1", size);
+}
+
+void ct_object_path(struct zc_cache *c, unsigned n, uint64_t size, char out[400])
+{
+    char hex[ZC_DIGEST_HEX + 1];
+    zc_digest_hex(hex, ct_id(n, size).id);
+    snprintf(out, 400, "%s/objects/%.2s/%s", ct_stats(c).dir, hex, hex);
 }
 
 void ct_fill(unsigned n, uint64_t off, uint8_t *buf, size_t len)

@@ -11,6 +11,10 @@
 /* A new directory below TMPDIR (or /tmp); freed with ct_rmdir, which removes what is in it. */
 char *ct_mkdir(void);
 void ct_rmdir(char *take_dir);
+/* A test with such a directory as its state. */
+int ct_setup(void **state);
+int ct_teardown(void **state);
+#define CT_TEST(f) cmocka_unit_test_setup_teardown(f, ct_setup, ct_teardown)
 /* Number of entries of any kind below dir. */
 unsigned ct_count(const char *dir);
 
@@ -20,6 +24,8 @@ struct zc_cache_config ct_config(const char *dir);
 struct zc_cache *ct_open(const struct zc_cache_config *cfg);
 
 struct zc_objid ct_id(unsigned n, uint64_t size);
+/* Where the backing file of a complete object n is. */
+void ct_object_path(struct zc_cache *c, unsigned n, uint64_t size, char out[400]);
 /* The bytes [off, off + len) of object n. */
 void ct_fill(unsigned n, uint64_t off, uint8_t *buf, size_t len);
 /* Holds object n, or negative errno. */

@@ -356,32 +356,18 @@ static void test_damaged_seal(void **state)
     index_close(x, false, false);
 }
 
-static int setup(void **state)
-{
-    *state = ct_mkdir();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    ct_rmdir(*state);
-    return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_keeps_objects_over_a_close),
-        T(test_delete_takes_all_of_an_object),
-        T(test_a_new_sum_replaces_the_old),
-        T(test_listings),
-        T(test_other_settings_start_anew),
-        T(test_grows_its_map),
-        T(test_salvages_after_a_kill),
-        T(test_scribbled_files),
-        T(test_damaged_seal),
+        CT_TEST(test_keeps_objects_over_a_close),
+        CT_TEST(test_delete_takes_all_of_an_object),
+        CT_TEST(test_a_new_sum_replaces_the_old),
+        CT_TEST(test_listings),
+        CT_TEST(test_other_settings_start_anew),
+        CT_TEST(test_grows_its_map),
+        CT_TEST(test_salvages_after_a_kill),
+        CT_TEST(test_scribbled_files),
+        CT_TEST(test_damaged_seal),
     };
     zc_log_set_level(ZC_LOG_ERR); /* damage is met on purpose */
     return cmocka_run_group_tests(tests, NULL, NULL);

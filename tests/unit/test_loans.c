@@ -317,30 +317,16 @@ static void test_many_threads(void **state)
     zc_cache_close(c);
 }
 
-static int setup(void **state)
-{
-    *state = ct_mkdir();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    ct_rmdir(*state);
-    return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_recalled_before_it_goes),
-        T(test_given_back_is_not_recalled),
-        T(test_one_borrower),
-        T(test_not_from_a_broken_disk),
-        T(test_room_comes_from_idle_ones),
-        T(test_dropped_in_use),
-        T(test_many_threads),
+        CT_TEST(test_recalled_before_it_goes),
+        CT_TEST(test_given_back_is_not_recalled),
+        CT_TEST(test_one_borrower),
+        CT_TEST(test_not_from_a_broken_disk),
+        CT_TEST(test_room_comes_from_idle_ones),
+        CT_TEST(test_dropped_in_use),
+        CT_TEST(test_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -513,8 +513,8 @@ static void test_random_operations(void **state)
     free(m);
 }
 
-/* Open files are asked about again and again only within bounds. */
-static void test_refusals_cost_little(void **state)
+/* As many as fit, all of them open. */
+static struct model *model_all_open(void)
 {
     struct model *m = calloc(1, sizeof(*m));
     assert_non_null(m);
@@ -524,6 +524,13 @@ static void test_refusals_cost_little(void **state)
         m->state[i] = m->held[i] = 1;
         m->n++;
     }
+    return m;
+}
+
+/* Open files are asked about again and again only within bounds. */
+static void test_refusals_cost_little(void **state)
+{
+    struct model *m = model_all_open();
     for (int i = 0; i < 100; i++)
         assert_int_equal(zc_policy_victim(m->policy, model_may_evict, m), NONE);
     assert_true(m->asked <= (uint64_t)100 * 2 * (MODEL_SLOTS + 1024));
@@ -552,14 +559,7 @@ static void test_refusals_cost_little(void **state)
 /* However many are open: the only one that may go is found by one call, wherever it is. */
 static void test_last_one_is_found(void **state)
 {
-    struct model *m = calloc(1, sizeof(*m));
-    assert_non_null(m);
-    assert_int_equal(zc_policy_new((uint64_t)MODEL_SLOTS * MEAN, &m->policy), 0);
-    for (uint32_t i = 0; i < MODEL_SLOTS; i++) {
-        assert_int_equal(zc_policy_add(m->policy, i, i, MEAN), 0);
-        m->state[i] = m->held[i] = 1;
-        m->n++;
-    }
+    struct model *m = model_all_open();
     for (uint32_t i = 0; i < MODEL_SLOTS; i += 97) {
         uint32_t one = i * 17 % MODEL_SLOTS; /* 1,649 further on each time */
         m->held[one] = 0;
