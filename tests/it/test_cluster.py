@@ -249,6 +249,54 @@ def test_a_slow_node_and_a_flooded_one(make, data):
     assert store.bytes < 1.2 * data.bytes
 
 
+def forget(cluster, i, paths):
+    """Node i has none of these files any more, and neither has the kernel for it."""
+    mount = cluster.nodes[i]
+    for path in paths:
+        with open(mount.join(path), "rb") as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    cluster.zc.ok("free", mount.path)
+
+
+def test_a_node_that_gossips_but_cannot_be_asked(make, data):
+    """A filter on the way lets gossip pass, but not what peers ask: at once, or without a word. Connections that
+    are there fall silent then, and new ones are refused."""
+    cluster = make(3)
+    nodes = cluster.start_all()
+    paths = sorted(p for p in data.sums if p.startswith(("small/3/", "small/5/", "large/0")))
+    size = sum(data.sizes[p] for p in paths)
+    read_all(nodes[:2], data, paths=paths)  # the third has what it owns
+    for how in ("prohibit", "unreachable", "blackhole"):
+        forget(cluster, 0, paths)
+        before = cluster.peers(0)
+        admit = cluster.net.refuse(how, 0, 2)
+        try:
+            reader = Reader(nodes[0], data, how, paths=paths)
+            reader.start()
+            aside = 0
+            while reader.is_alive():
+                aside = max(aside, cluster.peers(0)["aside"])
+                time.sleep(0.02)
+            finish([reader])
+            after = cluster.peers(0)
+            assert reader.longest < (20.0 if is_slow(cluster) else 2.0), (how, reader.longest)
+            assert aside == 1, how
+            # Those before the breaker opened, and its trials; not each that would have gone to it.
+            failed = sum(after[name] - before[name] for name in ("failed", "late"))
+            assert 0 < failed < 20, (how, before, after)
+            assert [m["state"] for m in cluster.ring(0)["members"] if m["node"] == "node2"] == ["alive"], how
+        finally:
+            admit()
+
+        def asked_again():
+            forget(cluster, 0, paths)
+            given = cluster.peers(2)["bytes_out"]
+            read_all(nodes[:1], data, paths=paths)
+            return cluster.peers(2)["bytes_out"] - given > 0.1 * size
+
+        wait_for(asked_again, 60, 0.5, f"after {how} nothing comes from it any more")
+
+
 def test_two_halves_and_one_again(make, data):
     cluster = make(4)
     nodes = cluster.start_all()
