@@ -4,7 +4,11 @@
  * for good goes out by sendfile from the backing file, which stays what it is as long as the answer
  * has it open, whatever becomes of the object meanwhile. What is still arriving is stream.c's.
  *
- * With TLS, who shows no certificate of this cluster is sent away before a byte is read.
+ * With TLS, who shows no certificate of this cluster is sent away before a byte is read. Bytes that
+ * were recorded are worth nothing when they are sent again: each handshake has new keys, since this
+ * side of GnuTLS gives no session tickets (they would have to be switched on), and without a ticket
+ * there is neither a session to go on with nor early data (RFC 8446, 8), which alone could be
+ * replayed.
  */
 #include "peer/peer_priv.h"
 

@@ -463,6 +463,107 @@ def test_without_the_key_there_is_nothing(make, data, work):
     assert [m for m in cluster.ring(0)["members"] if m["state"] == "alive" and not m["self"]] == []
 
 
+RECORD = """
+import json, select, socket, sys
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+tap.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+tap.bind(("lo", 0x0800))
+print("ready", flush=True)
+to, port, flows = socket.inet_aton(sys.argv[1]), int(sys.argv[2]), {}
+while tap in select.select([tap, sys.stdin], [], [])[0]:  # then none is left, and stdin says that it is over
+    p = tap.recv(1 << 17)
+    tcp = p[(p[0] & 15) * 4 : int.from_bytes(p[2:4], "big")]
+    if p[9] != 6 or p[16:20] != to or int.from_bytes(tcp[2:4], "big") != port:
+        continue
+    flow, seq = flows.setdefault(tcp[:2], {}), int.from_bytes(tcp[4:8], "big")
+    if tcp[13] & 2:
+        flow["first"] = seq + 1
+    elif "first" in flow:
+        flow[(seq - flow["first"]) % 2**32] = tcp[(tcp[12] >> 4) * 4 :]
+for flow in flows.values():
+    said = b""
+    if flow.pop("first", None) is not None:
+        for at in sorted(flow):
+            assert at <= len(said), "packets were lost"
+            said += flow[at][len(said) - at :] if at + len(flow[at]) > len(said) else b""
+    if said:
+        print(said.hex())
+"""
+
+REPLAY = """
+import socket, sys, time
+flows = []
+for line in sys.stdin:
+    flows.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 10))
+    flows[-1].sendall(bytes.fromhex(line))
+until = time.monotonic() + 6
+for s in flows:
+    got, end = 0, "closed"
+    try:
+        while s.settimeout(max(0.1, until - time.monotonic())) or (n := len(s.recv(1 << 16))):
+            got += n
+    except ConnectionError:
+        pass
+    except TimeoutError:
+        end = "open"
+    print(got, end)
+"""
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["key", "no-key"])
+def test_what_peers_asked_is_sent_again(make, data, keyed):
+    """Every byte of a node's connections to another one, recorded and sent again: with a cluster's key it is no
+    question at all. Without one, which is for loopback alone, the same bytes give a file away and free others:
+    so what is recorded would do it."""
+    cluster = make(1, key=keyed)
+    shell, asked = cluster.net.prefix(0), ("127.0.0.2", "7947")
+    words = ["--cluster-key", cluster.key] if keyed else []
+    paths = sorted(p for p in data.sums if p.startswith("small/3/"))
+    tap = subprocess.Popen([*shell, sys.executable, "-c", RECORD, *asked], stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE, text=True)
+    try:
+        assert tap.stdout.readline() == "ready\n"
+        for i in range(2):
+            cluster.nodes[i] = cluster.zc.mount(
+                "s3://data", "--endpoint-url", cluster.store.url, "--force-path-style", "--bind", f"127.0.0.{1 + i}",
+                "--join", "127.0.0.1,127.0.0.2", "--node-name", f"node{i}", *words, server=cluster.store, prefix=shell)
+        cluster.meet()
+        for i in (1, 0):
+            read_all([cluster.nodes[i]], data, paths=paths)
+        cluster.zc.ok("free", "--cluster", cluster.nodes[0].path)
+        streams = tap.communicate("\n", timeout=30)[0]
+    finally:
+        tap.kill()
+        tap.wait()
+    assert tap.returncode == 0 and streams
+    assert cluster.peers(1)["served"] > 0 and cluster.nodes[1].status()["cache"]["used_bytes"] == 0
+    for request in (b"GET /v1/data", b"POST /v1/ask/free"):
+        assert any(request in bytes.fromhex(said) for said in streams.split()) == (not keyed), request
+
+    def state():
+        s = cluster.nodes[1].status()
+        return [s["cluster"]["peer"][name] for name in ("served", "bytes_out", "referred")], s["backend"]["gets"], \
+            s["cache"]["used_bytes"]
+
+    read_all([cluster.nodes[1]], data, paths=paths)
+    before = None
+    while before != (before := state()):  # what was read is on the disk
+        time.sleep(0.5)
+    r = subprocess.run([*shell, sys.executable, "-c", REPLAY, *asked], input=streams, capture_output=True, text=True,
+                       check=True, timeout=120)
+    answers = [(int(n), end) for n, end in map(str.split, r.stdout.splitlines())]
+    assert len(answers) == len(streams.split())
+    if not keyed:
+        after = state()
+        assert after[0] > before[0] and after[2] < before[2], (before, after, answers)
+        return
+    # The beginning of a handshake, which goes no further: the keys are others each time.
+    assert all(n < 8192 and end == "closed" for n, end in answers), answers
+    assert state() == before
+    read_all([cluster.nodes[0]], data, paths=paths)
+    assert state()[0] > before[0]  # who has the key is answered as before
+
+
 def test_certificates_of_ones_own(make, data, work):
     def issue(name, ca=None):
         folder = os.path.join(work, name)
@@ -484,6 +585,13 @@ def test_certificates_of_ones_own(make, data, work):
 
     assert "{" in ask("--cert", cert, "--key", key)  # an answer of the daemon, whatever it thinks of the question
     assert "{" not in ask()
+    # It gives no ticket, so that there is no session to go on with, and no bytes ahead of a handshake.
+    ticket = os.path.join(work, "ticket")
+    said = subprocess.run([*cluster.net.prefix(1), "openssl", "s_client", "-connect", f"{cluster.net.address(0)}:7947",
+                           "-cert", cert, "-key", key, "-sess_out", ticket, "-ign_eof"], capture_output=True,
+                          text=True, check=False, timeout=60,
+                          input="GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").stdout
+    assert "TLSv1.3" in said and "HTTP/1.1 404" in said and not os.path.exists(ticket), said
     # A node with a certificate of another authority gossips, but gives and gets no bytes.
     cluster.nodes.pop(1).umount()
     ca2, cert2, key2 = issue("two")
