@@ -27,7 +27,7 @@ static struct zc_peer_tls derived(const uint8_t *one, const uint8_t *two, const 
     struct zc_peer_key keys[] = {{one, 32}, {two, 32}};
     struct zc_peer_tls t;
     struct zc_error err = {0};
-    if (zc_peer_tls_derive(keys, two ? 2 : 1, id, &t, &err) < 0)
+    if (zc_peer_tls_derive(keys, two ? 2 : 1, id, NULL, &t, &err) < 0)
         fail_msg("%s", err.text);
     return t;
 }
@@ -94,6 +94,24 @@ static void a_node_has_a_new_key_at_each_start(void **state)
     zc_peer_tls_free(&b);
 }
 
+/* While it runs, the key stays what gossip says of it, whoever signs. */
+static void a_node_keeps_its_key_when_keys_change(void **state)
+{
+    struct zc_peer_key keys[] = {{key_2, 32}, {key_1, 32}};
+    struct zc_peer_tls a = derived(key_1, key_2, id_a), b;
+    assert_int_equal(zc_peer_tls_derive(keys, 2, id_a, a.key, &b, NULL), 0);
+    assert_string_equal(a.key, b.key);
+    assert_memory_equal(a.spki, b.spki, sizeof(a.spki));
+    assert_string_not_equal(a.ca, b.ca);
+    struct zc_peer_tls two = derived(key_2, NULL, id_b);
+    assert_int_equal(trusts(&two, b.cert), 0);
+    assert_int_equal(trusts(&two, a.cert), -EACCES);
+    zc_peer_tls_free(&b);
+    assert_int_equal(zc_peer_tls_derive(keys, 2, id_a, "no key", &b, NULL), -EIO);
+    zc_peer_tls_free(&a);
+    zc_peer_tls_free(&two);
+}
+
 static void a_certificate_names_its_node(void **state)
 {
     struct zc_peer_tls a = derived(key_1, NULL, id_a);
@@ -153,7 +171,7 @@ static void keys_of_all_lengths(void **state)
     for (size_t n = 16; n <= 32; n += 8) {
         struct zc_peer_key k = {key_1, n};
         struct zc_peer_tls a, b;
-        assert_int_equal(zc_peer_tls_derive(&k, 1, id_a, &a, NULL), 0);
+        assert_int_equal(zc_peer_tls_derive(&k, 1, id_a, NULL, &a, NULL), 0);
         b = derived(key_1, NULL, id_b);
         assert_int_equal(trusts(&b, a.cert), n == 32 ? 0 : -EACCES);
         zc_peer_tls_free(&a);
@@ -161,7 +179,7 @@ static void keys_of_all_lengths(void **state)
     }
     struct zc_error err = {0};
     struct zc_peer_tls t;
-    assert_int_equal(zc_peer_tls_derive(NULL, 0, id_a, &t, &err), -EINVAL);
+    assert_int_equal(zc_peer_tls_derive(NULL, 0, id_a, NULL, &t, &err), -EINVAL);
     assert_true(strlen(err.text) > 0);
 }
 
@@ -680,6 +698,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_key_is_one_authority),
         cmocka_unit_test(a_node_has_a_new_key_at_each_start),
+        cmocka_unit_test(a_node_keeps_its_key_when_keys_change),
         cmocka_unit_test(a_certificate_names_its_node),
         cmocka_unit_test(another_key_is_not_trusted),
         cmocka_unit_test(keys_can_be_changed),
