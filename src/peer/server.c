@@ -85,15 +85,8 @@ static int server_certificate(gnutls_session_t session, const gnutls_datum_t *au
     const union MHD_ConnectionInfo *info =
         conn ? MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT) : NULL;
     struct server_conn *known = info ? info->socket_context : NULL;
-    if (!known)
-        return -1;
-    struct peer_trust *trust = atomic_load(&known->s->p->trust);
-    /* The names of authorities that libmicrohttpd knows are those of the start. */
-    gnutls_certificate_send_x509_rdn_sequence(session, 1);
-    *chain = trust->chain;
-    *n_chain = trust->n_chain;
-    *key = trust->key;
-    return 0;
+    return known ? peer_trust_show(atomic_load(&known->s->p->trust), session, chain, n_chain, key)
+                 : -1;
 }
 
 /* Has this connection shown a certificate of the cluster? Once a connection, and again when the

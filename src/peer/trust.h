@@ -27,5 +27,9 @@ struct peer_trust {
    with all that were before it. */
 int peer_trust_new(struct zc_peer_tls *tls, struct peer_trust **out, struct zc_error *err);
 void peer_trust_free(struct peer_trust *t);
+/* For a callback of GnuTLS that is asked what a server shows: points the rest to what t holds. 0.
+ */
+int peer_trust_show(struct peer_trust *t, gnutls_session_t session, gnutls_pcert_st **chain,
+                    unsigned *n_chain, gnutls_privkey_t *key);
 
 #endif

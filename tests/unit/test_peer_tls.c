@@ -3,6 +3,7 @@
    which is GnuTLS's. */
 #include "net/net.h"
 #include "peer/tls.h"
+#include "peer/trust.h"
 
 #include "unit.h"
 
@@ -414,6 +415,7 @@ static void files_that_do_not_fit(void **state)
 struct server {
     struct MHD_Daemon *mhd;
     const struct zc_peer_tls *tls;
+    struct peer_trust *trust; /* the same, as the peers' server shows it */
     _Atomic unsigned connections;
     pthread_mutex_t lock;
     X509 *shown; /* the last request's client certificate */
@@ -424,6 +426,26 @@ static void server_connection(void *cls, struct MHD_Connection *c, void **user,
 {
     struct server *s = cls;
     s->connections += code == MHD_CONNECTION_NOTIFY_STARTED;
+    *user = s;
+}
+
+static int server_shows(gnutls_session_t session, const gnutls_datum_t *authorities, int n,
+                        const gnutls_pk_algorithm_t *algorithms, int n_algorithms,
+                        gnutls_pcert_st **chain, unsigned *n_chain, gnutls_privkey_t *key)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        gnutls_session_get_ptr(session), MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct server *s = info->socket_context;
+    return peer_trust_show(s->trust, session, chain, n_chain, key);
+}
+
+static struct peer_trust *trust_of(const struct zc_peer_tls *tls)
+{
+    struct zc_peer_tls copy = {
+        .cert = strdup(tls->cert), .key = strdup(tls->key), .ca = strdup(tls->ca)};
+    struct peer_trust *t;
+    assert_int_equal(peer_trust_new(&copy, &t, NULL), 0);
+    return t;
 }
 
 static enum MHD_Result server_answer(void *cls, struct MHD_Connection *c, const char *url,
@@ -461,12 +483,12 @@ static void server_start(struct server *s, const struct zc_peer_tls *tls, const 
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
-    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, tls ? tls->cert : NULL},
-                                      {MHD_OPTION_HTTPS_MEM_KEY, 0, tls ? tls->key : NULL},
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)server_shows},
                                       {MHD_OPTION_HTTPS_MEM_TRUST, 0, tls ? tls->ca : NULL},
                                       {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)versions},
                                       {MHD_OPTION_END, 0, NULL}};
-    *s = (struct server){.tls = tls, .lock = PTHREAD_MUTEX_INITIALIZER};
+    *s = (struct server){
+        .tls = tls, .trust = tls ? trust_of(tls) : NULL, .lock = PTHREAD_MUTEX_INITIALIZER};
     s->mhd = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL,
                               server_answer, s, MHD_OPTION_SOCK_ADDR, &sa,
                               MHD_OPTION_NOTIFY_CONNECTION, server_connection, s, MHD_OPTION_ARRAY,
@@ -477,6 +499,7 @@ static void server_start(struct server *s, const struct zc_peer_tls *tls, const 
 static void server_stop(struct server *s)
 {
     MHD_stop_daemon(s->mhd);
+    peer_trust_free(s->trust);
     X509_free(s->shown);
 }
 
