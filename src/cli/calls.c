@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define CALLS_THREADS 16
+/* Answers become parts of other trees, which must still be read by those who asked: jansson reads
+   2048 levels. */
+#define CALL_DEPTH 16
 
 struct round {
     const struct zc_calls *c;
@@ -46,29 +49,51 @@ void zc_calls_free(struct zc_call_to *to, size_t n)
     free(to);
 }
 
+/* Is it nested no deeper than so? */
+static bool call_is_flat(const json_t *v, unsigned depth)
+{
+    size_t i;
+    const char *key;
+    json_t *in;
+    bool flat = depth > 0;
+    if (flat && json_is_array(v)) {
+        json_array_foreach(v, i, in) flat = flat && call_is_flat(in, depth - 1);
+    } else if (flat && json_is_object(v)) {
+        json_object_foreach((json_t *)v, key, in) flat = flat && call_is_flat(in, depth - 1);
+    }
+    return flat;
+}
+
+int zc_call_reply(const char *p, size_t n, json_t **out, struct zc_error *err)
+{
+    json_error_t je;
+    json_t *v = json_loadb(p, n, JSON_REJECT_DUPLICATES, &je);
+    /* Alone; figures may have a member of that name, too. */
+    const char *words =
+        json_object_size(v) == 1 ? json_string_value(json_object_get(v, "error")) : NULL;
+    int r = 0;
+    if (!json_is_object(v) || !call_is_flat(v, CALL_DEPTH))
+        r = zc_error_set(err, -EBADMSG, "its answer cannot be understood");
+    else if (words)
+        r = zc_error_set(err, -EREMOTEIO, "%s", *words ? words : "fails and does not say why");
+    if (r < 0)
+        json_decref(v);
+    else
+        *out = v;
+    return r;
+}
+
 static void calls_one(struct round *r, struct zc_call_to *to)
 {
     zc_autobuf struct zc_buf reply = {.max = ZC_CALL_BODY_MAX};
-    json_error_t je;
     memset(&to->err, 0, sizeof(to->err));
     int e = r->c->ask(r->c->user, &to->node, r->op, to->body, strlen(to->body), r->timeout_ms,
                       &reply, &to->err);
     free(to->body);
     to->body = NULL;
-    if (e == 0) {
-        to->reply = json_loadb(reply.p ? reply.p : "", reply.len, JSON_REJECT_DUPLICATES, &je);
-        /* Alone; figures may have a member of that name, too. */
-        const char *words = json_object_size(to->reply) == 1
-                                ? json_string_value(json_object_get(to->reply, "error"))
-                                : NULL;
-        if (!json_is_object(to->reply))
-            e = zc_error_set(&to->err, -EBADMSG, "its answer cannot be understood");
-        else if (words)
-            e = zc_error_set(&to->err, -EREMOTEIO, "%s", words);
-    }
+    if (e == 0)
+        e = zc_call_reply(reply.p ? reply.p : "", reply.len, &to->reply, &to->err);
     if (e < 0) {
-        json_decref(to->reply);
-        to->reply = NULL;
         if (!to->err.text[0])
             zc_error_set(&to->err, e, "%s", strerror(-e));
         zc_error_prefix(&to->err, "node %s", to->node.name);

@@ -30,6 +30,9 @@ struct zc_call_to {
     struct zc_error err; /* why there is none: words begin with the node's name */
 };
 
+/* The bytes of an answer. 0 and an object in *out, the caller's; -EBADMSG, or -EREMOTEIO and what
+   the node said went wrong. */
+int zc_call_reply(const char *p, size_t n, json_t **out, struct zc_error *err);
 /* All other nodes in view, not asked yet. Caller frees with zc_calls_free. NULL, *n 0: none, or no
    memory. */
 struct zc_call_to *zc_calls_others(const struct zc_calls *c, size_t *n);

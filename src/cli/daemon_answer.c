@@ -13,6 +13,7 @@
  * Paths are those of the mount: nodes show their sources at the same places. "source" is the
  * identity of a source's data, "prefix" a path in it.
  */
+#include "cli/cluster_status.h"
 #include "cli/daemon_cluster.h"
 #include "http/ctl_body.h"
 
@@ -23,21 +24,14 @@
 #include <string.h>
 
 #define N(v) ((json_int_t)(v))
-#define ANSWER_KEPT_MAX 1024
 #define ANSWER_STATUS_MS 5000
 #define ANSWER_FREE_MS 60000
 
 /* ------------------------------------------------------------------ what is kept */
 
-struct kept_of {
-    const char *source, *prefix;
-    size_t source_len, prefix_len;
-    uint64_t bytes, copy_bytes, objects;
-};
-
 struct kept {
     struct zc_cluster *cluster;
-    struct kept_of *of;
+    struct zc_kept_of *of;
     size_t n;
 };
 
@@ -58,10 +52,8 @@ static int kept_resident(void *user, const struct zc_cache_resident *r)
 {
     struct kept *k = user;
     for (size_t i = 0; i < k->n; i++) {
-        struct kept_of *o = &k->of[i];
-        if (r->source_len != o->source_len || memcmp(r->source, o->source, o->source_len) != 0 ||
-            r->path_len < o->prefix_len || memcmp(r->path, o->prefix, o->prefix_len) != 0 ||
-            (o->prefix_len && r->path_len > o->prefix_len && r->path[o->prefix_len] != '/'))
+        struct zc_kept_of *o = &k->of[i];
+        if (!zc_kept_has(o, r))
             continue;
         uint64_t own = kept_own(k->cluster, r);
         o->bytes += own;
@@ -73,35 +65,16 @@ static int kept_resident(void *user, const struct zc_cache_resident *r)
 
 static json_t *kept_answer(struct zc_daemon *d, const json_t *list, struct zc_error *err)
 {
-    struct kept k = {.cluster = d->cluster, .n = json_array_size(list)};
-    if (k.n > ANSWER_KEPT_MAX) {
-        zc_error_set(err, -EINVAL, "more than %d paths at once", ANSWER_KEPT_MAX);
+    struct kept k = {.cluster = d->cluster};
+    if (zc_kept_parse(list, &k.of, &k.n, err) < 0)
         return NULL;
-    }
-    zc_autofree struct kept_of *of = calloc(k.n + 1, sizeof(*of));
-    k.of = of;
-    for (size_t i = 0; k.of && i < k.n; i++) {
-        const json_t *v = json_array_get(list, i);
-        k.of[i].source = json_string_value(json_object_get(v, "source"));
-        k.of[i].prefix = json_string_value(json_object_get(v, "prefix"));
-        if (!k.of[i].source || !k.of[i].prefix) {
-            zc_error_set(err, -EINVAL, "\"kept\" needs \"source\" and \"prefix\"");
-            return NULL;
-        }
-        k.of[i].source_len = strlen(k.of[i].source);
-        k.of[i].prefix_len = strlen(k.of[i].prefix);
-    }
-    int r = !k.of ? -ENOMEM : k.n ? zc_cache_census(d->cache, kept_resident, &k) : 0;
+    zc_autofree struct zc_kept_of *of = k.of;
+    int r = k.n ? zc_cache_census(d->cache, kept_resident, &k) : 0;
     if (r < 0) {
         zc_error_set(err, r, "the index cannot be read: %s", strerror(-r));
         return NULL;
     }
-    json_t *out = json_array();
-    for (size_t i = 0; i < k.n; i++)
-        json_array_append_new(out,
-                              json_pack("{s:I s:I s:I}", "bytes", N(k.of[i].bytes), "copy_bytes",
-                                        N(k.of[i].copy_bytes), "objects", N(k.of[i].objects)));
-    return out;
+    return zc_kept_json(of, k.n);
 }
 
 /* ------------------------------------------------------------------ figures of this node */
@@ -299,91 +272,6 @@ static void wanted_sources(struct zc_daemon *d, struct wanted *w)
     pthread_mutex_unlock(&d->sources_lock);
 }
 
-static json_int_t number(const json_t *v, const char *room, const char *name)
-{
-    return json_integer_value(json_object_get(room ? json_object_get(v, room) : v, name));
-}
-
-static void all_add(json_t *to, const char *name, json_int_t n)
-{
-    json_int_t sum; /* of what other nodes say, which may be anything */
-    if (__builtin_add_overflow(number(to, NULL, name), n, &sum))
-        return;
-    json_object_set_new(to, name, json_integer(sum));
-}
-
-/* What a node keeps of each row. */
-static void rows_add(json_t *rows, const json_t *status)
-{
-    size_t i;
-    json_t *row;
-    const json_t *kept = json_object_get(status, "kept");
-    json_array_foreach(rows, i, row)
-    {
-        size_t first = (size_t)number(row, NULL, "first"),
-               end = first + (size_t)number(row, NULL, "count");
-        for (size_t k = first; k < end; k++) {
-            const json_t *one = json_array_get(kept, k);
-            all_add(row, "kept_bytes", number(one, NULL, "bytes"));
-            all_add(row, "copy_bytes", number(one, NULL, "copy_bytes"));
-        }
-    }
-}
-
-/* Sources first, then paths that were counted, with the part that is kept. */
-static void rows_split(json_t *rows, json_t *sources, json_t *paths)
-{
-    size_t i;
-    json_t *row;
-    json_array_foreach(rows, i, row)
-    {
-        const json_t *bytes = json_object_get(row, "bytes");
-        double all = (double)json_integer_value(bytes),
-               kept = (double)number(row, NULL, "kept_bytes");
-        json_object_del(row, "first");
-        json_object_del(row, "count");
-        if (bytes)
-            json_object_set_new(row, "cached_percent",
-                                json_real(all > 0 ? ZC_MIN(100 * kept / all, 100.0) : 100.0));
-        json_array_append(bytes ? paths : sources, row);
-    }
-}
-
-static void all_total(json_t *total, const json_t *status)
-{
-    static const char *const names[][2] = {
-        {"cache", "capacity_bytes"}, {"cache", "used_bytes"}, {"cache", "spare_bytes"},
-        {"cache", "objects"},        {"opens", "hits"},       {"opens", "misses"},
-        {"bytes", "disk"},           {"bytes", "peer"},       {"bytes", "store"},
-    };
-    for (size_t i = 0; i < ZC_ARRAY_SIZE(names); i++) {
-        json_t *room = json_object_get(total, names[i][0]);
-        if (!room) {
-            room = json_object();
-            json_object_set_new(total, names[i][0], room);
-        }
-        all_add(room, names[i][1], number(status, names[i][0], names[i][1]));
-    }
-}
-
-/* Puts a node's own figures, or why there are none, to its row among the members. */
-static void member_set(json_t *members, const char *id, json_t *status, const char *error)
-{
-    size_t i;
-    json_t *m;
-    json_array_foreach(members, i, m)
-    {
-        const char *mine = json_string_value(json_object_get(m, "id"));
-        const char *standing = json_string_value(json_object_get(m, "standing"));
-        if (!mine || strcmp(mine, id) != 0 || !standing || strcmp(standing, "in") != 0)
-            continue;
-        if (status)
-            json_object_set(m, "status", status);
-        else
-            json_object_set_new(m, "error", zc_ctl_text(error));
-    }
-}
-
 json_t *zc_daemon_cluster_all(struct zc_daemon *d, const struct zc_ctl_body *req,
                               struct zc_error *err)
 {
@@ -412,22 +300,17 @@ json_t *zc_daemon_cluster_all(struct zc_daemon *d, const struct zc_ctl_body *req
         to[i].body = strdup(body);
     zc_calls_run(&calls, "status", ANSWER_STATUS_MS, to, n);
     out = zc_daemon_cluster_json(d);
-    json_t *members = json_object_get(out, "members"), *sources = json_array(),
-           *paths = json_array();
+    json_t *sources = json_array(), *paths = json_array();
+    struct zc_cluster_sums sums = {
+        .members = json_object_get(out, "members"), .total = total, .rows = w.rows};
     zc_cluster_self(d->cluster, &self);
     zc_digest_hex(id, zc_digest_load(self.id));
-    member_set(members, id, own, NULL);
-    all_total(total, own);
-    rows_add(w.rows, own);
+    zc_cluster_sums_add(&sums, id, own, NULL);
     for (size_t i = 0; i < n; i++) {
         zc_digest_hex(id, zc_digest_load(to[i].node.id));
-        member_set(members, id, to[i].reply, to[i].err.text);
-        if (to[i].reply) {
-            all_total(total, to[i].reply);
-            rows_add(w.rows, to[i].reply);
-        }
+        zc_cluster_sums_add(&sums, id, to[i].reply, to[i].err.text);
     }
-    rows_split(w.rows, sources, paths);
+    zc_cluster_rows_split(w.rows, sources, paths);
     json_object_set_new(out, "sources", sources);
     json_object_set_new(out, "paths", paths);
     json_object_set(out, "total", total);
@@ -462,9 +345,9 @@ int zc_daemon_free_others(struct zc_daemon *d, const struct zc_ctl_body *req,
         to[i].body = strdup(body);
     zc_calls_run(&calls, "free", ANSWER_FREE_MS, to, n);
     for (size_t i = 0; i < n; i++) {
-        s->files += (uint64_t)number(to[i].reply, NULL, "files");
-        s->bytes += (uint64_t)number(to[i].reply, NULL, "bytes");
-        s->busy += (uint64_t)number(to[i].reply, NULL, "busy");
+        s->files += (uint64_t)zc_cluster_figure(to[i].reply, NULL, "files");
+        s->bytes += (uint64_t)zc_cluster_figure(to[i].reply, NULL, "bytes");
+        s->busy += (uint64_t)zc_cluster_figure(to[i].reply, NULL, "busy");
         if (!to[i].reply && r == 0) {
             *err = to[i].err;
             r = err->code ? err->code : -ENOMEM;

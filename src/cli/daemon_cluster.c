@@ -201,6 +201,14 @@ static int cluster_ask(void *user, const struct zc_cluster_node *to, const char 
     return zc_peer_ask(user, to, op, body, n, timeout_ms, reply, err);
 }
 
+static unsigned cluster_keys(const struct zc_keyring *ring, struct zc_peer_key out[ZC_KEYRING_MAX])
+{
+    unsigned n = (unsigned)zc_keyring_count(ring);
+    for (unsigned i = 0; i < n; i++)
+        out[i].p = zc_keyring_key(ring, i, &out[i].n);
+    return n;
+}
+
 /* Certificates from the keys of the gossip. */
 static int cluster_derive(struct zc_daemon *d, struct zc_peer_tls *tls, struct zc_error *err)
 {
@@ -210,13 +218,30 @@ static int cluster_derive(struct zc_daemon *d, struct zc_peer_tls *tls, struct z
     int r = zc_member_keys_load(d->cfg->plan->o.cluster_key, &ring, err);
     if (r < 0)
         return r;
-    unsigned n = (unsigned)zc_keyring_count(ring);
-    for (unsigned i = 0; i < n; i++)
-        keys[i].p = zc_keyring_key(ring, i, &keys[i].n);
+    unsigned n = cluster_keys(ring, keys);
     zc_cluster_self(d->cluster, &self);
-    r = zc_peer_tls_derive(keys, n, self.id, tls, err);
+    r = zc_peer_tls_derive(keys, n, self.id, NULL, tls, err);
     zc_keyring_free(ring);
     return r;
+}
+
+/* Gossip has read the file of keys; the certificates follow. Some milliseconds on its thread. The
+   lock is for the end, when the peers go before the gossip does. */
+static void cluster_keys_taken(void *user, const struct zc_keyring *ring)
+{
+    struct zc_daemon *d = user;
+    struct zc_peer_key keys[ZC_KEYRING_MAX];
+    struct zc_cluster_node self;
+    struct zc_error err = {0};
+    unsigned n = cluster_keys(ring, keys);
+    zc_cluster_self(d->cluster, &self);
+    pthread_mutex_lock(&d->lock);
+    int r = d->peer ? zc_peer_keys(d->peer, keys, n, self.id, &err) : 0;
+    pthread_mutex_unlock(&d->lock);
+    if (r < 0)
+        zc_warn("cluster: %s; the former certificates stay", err.text);
+    else if (r > 0)
+        zc_info("cluster: certificates for data between nodes from these keys");
 }
 
 static int cluster_peers(struct zc_daemon *d, struct zc_peer_tls *tls, struct zc_error *err)
@@ -255,8 +280,12 @@ static int cluster_gossip(struct zc_daemon *d, const struct zc_peer_tls *tls, st
     int r = cluster_advertise(o, &bind, &advertise, err);
     if (r < 0)
         return r;
-    struct zc_member_config member = {
-        .bind = &bind.sa, .advertise = &advertise.sa, .seeds = o->join, .key_file = o->cluster_key};
+    struct zc_member_config member = {.bind = &bind.sa,
+                                      .advertise = &advertise.sa,
+                                      .seeds = o->join,
+                                      .key_file = o->cluster_key,
+                                      .keys_taken = o->tls_cert ? NULL : cluster_keys_taken,
+                                      .keys_user = d};
     struct zc_cluster_gossip g = {.member = &member,
                                   .peer_port = zc_peer_port(d->peer),
                                   .spki = tls->cert ? tls->spki : NULL};
@@ -322,8 +351,10 @@ void zc_daemon_cluster_free(struct zc_daemon *d)
 {
     if (d->cache && d->cluster)
         zc_cache_on_spare(d->cache, NULL, NULL, 0);
-    zc_peer_free(d->peer);
-    d->peer = NULL;
+    pthread_mutex_lock(&d->lock);
+    struct zc_peer *peer = zc_steal_ptr(&d->peer);
+    pthread_mutex_unlock(&d->lock);
+    zc_peer_free(peer);
     if (d->cluster)
         zc_cluster_free(d->cluster);
     d->cluster = NULL;

@@ -41,6 +41,8 @@ struct zc_member {
     struct zc_frame frame;
     struct zc_keyring *file_keys; /* from key_file */
     char *key_file;
+    void (*keys_taken)(void *user, const struct zc_keyring *keys);
+    void *keys_user;
     int64_t key_check; /* when to look at the file again */
     struct timespec key_mtime;
     off_t key_size;

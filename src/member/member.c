@@ -121,6 +121,8 @@ static int key_load(struct zc_member *m, struct zc_keyring **out, struct zc_erro
     m->key_mtime = st.st_mtim;
     m->key_size = st.st_size;
     m->key_ino = st.st_ino;
+    if (m->keys_taken)
+        m->keys_taken(m->keys_user, *out);
     return 0;
 }
 
@@ -346,6 +348,8 @@ static int make(struct zc_member *m, const struct zc_member_config *c, struct zc
     m->user = c->user;
     if (!m->datagram || m->epoll < 0 || m->wake < 0)
         return zc_error_set(err, -ENOMEM, "no memory or descriptors for the cluster");
+    m->keys_taken = c->keys_taken;
+    m->keys_user = c->keys_user;
     if (c->key_file) {
         m->key_file = strdup(c->key_file);
         if (!m->key_file)

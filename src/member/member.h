@@ -37,6 +37,10 @@ struct zc_member_config {
     /* Where keys are read from in place of `keys`: at the start, when the file changes, and with
        zc_member_reload. What cannot be read or understood later leaves the former keys in place. */
     const char *key_file;
+    /* Keys were taken from key_file: at the start on the caller's thread, later on the socket
+       thread, which must not wait for anything. The ring is lent for the call. May be NULL. */
+    void (*keys_taken)(void *user, const struct zc_keyring *keys);
+    void *keys_user;
     const char *label;                 /* of the cluster; NULL: "zcache"; "": none */
     const struct zc_swim_config *swim; /* timing and bounds; NULL: zc_swim_defaults */
     bool compress;                     /* what is sent */

@@ -29,14 +29,15 @@ int peer_url(struct zc_peer *p, const struct zc_cluster_node *to, struct zc_buf 
     const void *ip = six ? (const void *)&to->addr.in6.sin6_addr : &to->addr.in.sin_addr;
     if (!inet_ntop(six ? AF_INET6 : AF_INET, ip, host, sizeof(host)))
         return -EINVAL;
-    zc_buf_addf(url, six ? "%s://[%s]:%u" : "%s://%s:%u", p->has_tls ? "https" : "http", host,
+    const struct peer_trust *trust = atomic_load(&p->trust); /* its texts stay */
+    zc_buf_addf(url, six ? "%s://[%s]:%u" : "%s://%s:%u", trust ? "https" : "http", host,
                 (unsigned)ntohs(six ? to->addr.in6.sin6_port : to->addr.in.sin_port));
     *tls = (struct zc_net_tls){0};
-    if (!p->has_tls)
+    if (!trust)
         return url->failed ? -ENOMEM : 0;
-    *tls = (struct zc_net_tls){.cert_pem = p->tls.cert,
-                               .key_pem = p->tls.key,
-                               .ca_pem = p->tls.ca,
+    *tls = (struct zc_net_tls){.cert_pem = trust->tls.cert,
+                               .key_pem = trust->tls.key,
+                               .ca_pem = trust->tls.ca,
                                .tls13 = true,
                                .no_name = true};
     if (memcmp(to->spki, none, sizeof(none)) != 0) {
@@ -220,7 +221,7 @@ int peer_attempt_start(struct zc_peer *p, const struct zc_cluster_node *to,
     }
     a->http = (struct zc_http){.method = "GET",
                                .url = a->url,
-                               .tls = p->has_tls ? &a->net_tls : NULL,
+                               .tls = a->net_tls.cert_pem ? &a->net_tls : NULL,
                                .expect = req->len,
                                .connect_timeout_ns = ATTEMPT_CONNECT_NS,
                                .stall_ns = ATTEMPT_STALL_NS,

@@ -2,12 +2,50 @@
 /* The room's life, questions to other daemons, figures. */
 #include "peer/peer_priv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PEER_CONNECTIONS 512
 #define PEER_ANSWER_MAX (16 * ZC_MIB)
+
+static int peer_trust_copy(struct zc_peer *p, const struct zc_peer_tls *from, struct zc_error *err)
+{
+    struct zc_peer_tls tls = {
+        .cert = strdup(from->cert), .key = strdup(from->key), .ca = strdup(from->ca)};
+    struct peer_trust *t;
+    memcpy(tls.spki, from->spki, sizeof(tls.spki));
+    if (!tls.cert || !tls.key || !tls.ca) {
+        zc_peer_tls_free(&tls);
+        return zc_error_set(err, -ENOMEM, "no memory");
+    }
+    int r = peer_trust_new(&tls, &t, err);
+    if (r == 0)
+        atomic_store(&p->trust, t);
+    return r;
+}
+
+int zc_peer_keys(struct zc_peer *p, const struct zc_peer_key *keys, unsigned n,
+                 const uint8_t id[16], struct zc_error *err)
+{
+    struct peer_trust *now = atomic_load(&p->trust), *t;
+    struct zc_peer_tls tls;
+    assert(now);
+    int r = zc_peer_tls_derive(keys, n, id, now->tls.key, &tls, err);
+    if (r < 0)
+        return r;
+    if (strcmp(tls.ca, now->tls.ca) == 0) { /* the same keys in the same order */
+        zc_peer_tls_free(&tls);
+        return 0;
+    }
+    r = peer_trust_new(&tls, &t, err);
+    if (r < 0)
+        return r;
+    t->before = now;
+    atomic_store(&p->trust, t);
+    return 1;
+}
 
 int zc_peer_new(const struct zc_peer_config *cfg, struct zc_peer **out, struct zc_error *err)
 {
@@ -19,15 +57,8 @@ int zc_peer_new(const struct zc_peer_config *cfg, struct zc_peer **out, struct z
     peer_health_init(&p->health);
     peer_hot_init(&p->hot_keys);
     int r = 0;
-    if (cfg->tls) {
-        p->has_tls = true;
-        memcpy(p->tls.spki, cfg->tls->spki, sizeof(p->tls.spki));
-        p->tls.cert = strdup(cfg->tls->cert);
-        p->tls.key = strdup(cfg->tls->key);
-        p->tls.ca = strdup(cfg->tls->ca);
-        if (!p->tls.cert || !p->tls.key || !p->tls.ca)
-            r = zc_error_set(err, -ENOMEM, "no memory");
-    }
+    if (cfg->tls)
+        r = peer_trust_copy(p, cfg->tls, err);
     struct zc_net_config net = {.connections = PEER_CONNECTIONS};
     if (r == 0) {
         r = zc_net_new(&net, &p->net);
@@ -73,8 +104,7 @@ void zc_peer_free(struct zc_peer *p)
         zc_net_free(p->net);
     peer_health_free(&p->health);
     peer_hot_free(&p->hot_keys);
-    if (p->has_tls)
-        zc_peer_tls_free(&p->tls);
+    peer_trust_free(atomic_load(&p->trust));
     free(p);
 }
 
@@ -93,7 +123,7 @@ int zc_peer_ask(struct zc_peer *p, const struct zc_cluster_node *to, const char 
         return zc_error_set(err, r < 0 ? r : -ENOMEM, "no memory");
     struct zc_http http = {.method = "POST",
                            .url = url.p,
-                           .tls = p->has_tls ? &tls : NULL,
+                           .tls = tls.cert_pem ? &tls : NULL,
                            .body = body,
                            .body_len = n,
                            .connect_timeout_ns = ZC_NS_PER_S,

@@ -44,6 +44,13 @@ struct zc_peer_config {
 
 /* Listens and starts threads. Words on failure. */
 int zc_peer_new(const struct zc_peer_config *cfg, struct zc_peer **out, struct zc_error *err);
+/* The cluster's keys are others now: certificates are made from them, for the key that this node
+   has had since its start and that the others know of. Connections that begin from now on are made
+   with these; of open ones those are served on whose certificate is still trusted. Of a room whose
+   certificates were made from keys. One call at a time. 1, 0 when nothing is new, or as
+   zc_peer_tls_derive; then all stays as it was. */
+int zc_peer_keys(struct zc_peer *p, const struct zc_peer_key *keys, unsigned n,
+                 const uint8_t id[16], struct zc_error *err);
 uint16_t zc_peer_port(const struct zc_peer *p);
 /* Questions to others end now, and there are no more: nobody waits for a node that does not answer.
    After zc_fetch_shutdown. NULL is allowed. */

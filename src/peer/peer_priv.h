@@ -20,6 +20,7 @@
 #include "peer/heat.h"
 #include "peer/peer.h"
 #include "peer/referral.h"
+#include "peer/trust.h"
 #include "peer/wire.h"
 
 #include <pthread.h>
@@ -31,8 +32,7 @@ struct peer_server;
 
 struct zc_peer {
     struct zc_peer_config cfg;
-    struct zc_peer_tls tls; /* empty without */
-    bool has_tls;
+    _Atomic(struct peer_trust *) trust; /* NULL without; the first one says whether there is any */
     struct zc_net *net;
     struct peer_health health;
     struct peer_hot hot_keys;

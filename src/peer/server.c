@@ -4,7 +4,11 @@
  * for good goes out by sendfile from the backing file, which stays what it is as long as the answer
  * has it open, whatever becomes of the object meanwhile. What is still arriving is stream.c's.
  *
- * With TLS, who shows no certificate of this cluster is sent away before a byte is read.
+ * With TLS, who shows no certificate of this cluster is sent away before a byte is read. Bytes that
+ * were recorded are worth nothing when they are sent again: each handshake has new keys, since this
+ * side of GnuTLS gives no session tickets (they would have to be switched on), and without a ticket
+ * there is neither a session to go on with nor early data (RFC 8446, 8), which alone could be
+ * replayed.
  */
 #include "peer/peer_priv.h"
 
@@ -48,7 +52,9 @@ struct server_req {
 
 /* A connection, over its requests. */
 struct server_conn {
-    bool trusted;
+    struct peer_server *s;
+    bool let_in;
+    const struct peer_trust *trusted; /* let in by the certificates of that time */
 };
 
 static enum MHD_Result server_reply(struct MHD_Connection *conn, unsigned status,
@@ -70,24 +76,40 @@ static enum MHD_Result server_words(struct MHD_Connection *conn, unsigned status
 
 /* ------------------------------------------------------------------ who asks */
 
-/* Has this connection shown a certificate of the cluster? Once a connection. */
+/* What this node shows. The callback of GnuTLS, while a handshake goes on; what it gives stays. */
+static int server_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int n,
+                              const gnutls_pk_algorithm_t *algorithms, int n_algorithms,
+                              gnutls_pcert_st **chain, unsigned *n_chain, gnutls_privkey_t *key)
+{
+    struct MHD_Connection *conn = gnutls_session_get_ptr(session);
+    const union MHD_ConnectionInfo *info =
+        conn ? MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT) : NULL;
+    struct server_conn *known = info ? info->socket_context : NULL;
+    return known ? peer_trust_show(atomic_load(&known->s->p->trust), session, chain, n_chain, key)
+                 : -1;
+}
+
+/* Has this connection shown a certificate of the cluster? Once a connection, and again when the
+   cluster's keys were changed. */
 static bool server_trusts(struct peer_server *s, struct MHD_Connection *conn)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct server_conn *known = info ? info->socket_context : NULL;
-    if (known && known->trusted)
+    const struct peer_trust *trust = atomic_load(&s->p->trust);
+    if (known && known->let_in && known->trusted == trust)
         return true;
     const union MHD_ConnectionInfo *tls =
         MHD_get_connection_info(conn, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     unsigned n = 0;
     const gnutls_datum_t *certs =
         tls ? gnutls_certificate_get_peers((gnutls_session_t)tls->tls_session, &n) : NULL;
-    if (s->p->has_tls &&
-        (!certs || n == 0 || zc_peer_tls_trusts(&s->p->tls, certs[0].data, certs[0].size) < 0))
+    if (trust &&
+        (!certs || n == 0 || zc_peer_tls_trusts(&trust->tls, certs[0].data, certs[0].size) < 0))
         return false;
     if (known) {
-        known->trusted = true;
+        known->let_in = true;
+        known->trusted = trust;
         MHD_set_connection_option(conn, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)SERVER_IDLE_S);
     }
     return true;
@@ -97,10 +119,13 @@ static void server_connection(void *cls, struct MHD_Connection *conn, void **con
                               enum MHD_ConnectionNotificationCode what)
 {
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        *context = calloc(1, sizeof(struct server_conn));
-        if (*context)
+        struct server_conn *known = calloc(1, sizeof(*known));
+        *context = known;
+        if (known) {
+            known->s = cls;
             MHD_set_connection_option(conn, MHD_CONNECTION_OPTION_TIMEOUT,
                                       (unsigned)SERVER_STRANGER_S);
+        }
     } else {
         free(*context);
         *context = NULL;
@@ -476,16 +501,16 @@ static int server_listen(const struct sockaddr *bind_to, uint16_t *port, struct 
 static struct MHD_Daemon *server_mhd(struct peer_server *s, int fd)
 {
     struct zc_peer *p = s->p;
+    struct peer_trust *trust = atomic_load(&p->trust);
     struct MHD_OptionItem tls[] = {
-        {MHD_OPTION_HTTPS_MEM_CERT, 0, p->tls.cert},
-        {MHD_OPTION_HTTPS_MEM_KEY, 0, p->tls.key},
-        {MHD_OPTION_HTTPS_MEM_TRUST, 0, p->tls.ca},
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)server_certificate},
+        {MHD_OPTION_HTTPS_MEM_TRUST, 0, trust ? trust->tls.ca : NULL},
         {MHD_OPTION_HTTPS_PRIORITIES, 0, "NORMAL:-VERS-ALL:+VERS-TLS1.3"},
         {MHD_OPTION_END, 0, NULL},
     };
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-                     MHD_USE_ERROR_LOG | (p->has_tls ? MHD_USE_TLS : 0);
+                     MHD_USE_ERROR_LOG | (trust ? MHD_USE_TLS : 0);
     return MHD_start_daemon(
         flags, 0, NULL, NULL, server_request, s, MHD_OPTION_EXTERNAL_LOGGER, server_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)SERVER_THREADS,
@@ -493,7 +518,7 @@ static struct MHD_Daemon *server_mhd(struct peer_server *s, int fd)
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)SERVER_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, server_completed, s,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)SERVER_EACH, MHD_OPTION_NOTIFY_CONNECTION,
-        server_connection, NULL, MHD_OPTION_ARRAY, p->has_tls ? tls : none, MHD_OPTION_END);
+        server_connection, s, MHD_OPTION_ARRAY, trust ? tls : none, MHD_OPTION_END);
 }
 
 int peer_server_new(struct zc_peer *p, struct peer_server **out, uint16_t *port,

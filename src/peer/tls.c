@@ -66,6 +66,20 @@ static int tls_spki(X509 *cert, uint8_t out[ZC_PEER_SPKI])
     return ok == 1 && n == ZC_PEER_SPKI ? 0 : -EIO;
 }
 
+/* No terminal is asked for a passphrase. */
+static int tls_no_password(char *buf, int size, int rw, void *user)
+{
+    return -1;
+}
+
+static EVP_PKEY *tls_read_key(const char *text)
+{
+    BIO *b = BIO_new_mem_buf(text, -1);
+    EVP_PKEY *k = b ? PEM_read_bio_PrivateKey(b, NULL, tls_no_password, NULL) : NULL;
+    BIO_free(b);
+    return k;
+}
+
 /* ------------------------------------------------------------------ from the cluster's key */
 
 static int tls_hkdf(const struct zc_peer_key *key, const char *what, uint8_t *out, size_t n)
@@ -155,7 +169,8 @@ static int tls_authority_of(const struct zc_peer_key *key, struct tls_authority 
     return ok ? 0 : -EIO;
 }
 
-static int tls_own(const struct tls_authority *a, const uint8_t id[16], struct zc_peer_tls *out)
+static int tls_own(const struct tls_authority *a, const uint8_t id[16], const char *own,
+                   struct zc_peer_tls *out)
 {
     char name[64], alt[96];
     uint8_t serial[16];
@@ -164,7 +179,7 @@ static int tls_own(const struct tls_authority *a, const uint8_t id[16], struct z
         sprintf(hex + 2 * i, "%02x", id[i]);
     snprintf(name, sizeof(name), "zcache node %s", hex);
     snprintf(alt, sizeof(alt), "URI:urn:zcache:%s", hex);
-    EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    EVP_PKEY *key = own ? tls_read_key(own) : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     X509 *cert = NULL;
     if (key && RAND_bytes(serial, sizeof(serial)) == 1) {
         serial[0] |= 1;
@@ -187,7 +202,7 @@ static int tls_own(const struct tls_authority *a, const uint8_t id[16], struct z
 }
 
 int zc_peer_tls_derive(const struct zc_peer_key *keys, unsigned n, const uint8_t id[16],
-                       struct zc_peer_tls *out, struct zc_error *err)
+                       const char *own, struct zc_peer_tls *out, struct zc_error *err)
 {
     char why[256];
     BIO *all = BIO_new(BIO_s_mem());
@@ -197,7 +212,7 @@ int zc_peer_tls_derive(const struct zc_peer_key *keys, unsigned n, const uint8_t
         struct tls_authority a;
         r = tls_authority_of(&keys[i], &a);
         if (r == 0 && i == 0)
-            r = tls_own(&a, id, out);
+            r = tls_own(&a, id, own, out);
         if (r == 0 && PEM_write_bio_X509(all, a.cert) != 1)
             r = -EIO;
         tls_authority_free(&a);
@@ -293,20 +308,6 @@ static X509 *tls_read_cert(const char *text)
     X509 *c = b ? PEM_read_bio_X509(b, NULL, NULL, NULL) : NULL;
     BIO_free(b);
     return c;
-}
-
-/* No terminal is asked for a passphrase. */
-static int tls_no_password(char *buf, int size, int rw, void *user)
-{
-    return -1;
-}
-
-static EVP_PKEY *tls_read_key(const char *text)
-{
-    BIO *b = BIO_new_mem_buf(text, -1);
-    EVP_PKEY *k = b ? PEM_read_bio_PrivateKey(b, NULL, tls_no_password, NULL) : NULL;
-    BIO_free(b);
-    return k;
 }
 
 static int tls_fits(const struct zc_peer_tls *t, X509 *cert, EVP_PKEY *key, const char *cert_file,

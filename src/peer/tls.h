@@ -6,7 +6,8 @@
  * from the cluster's key by HKDF-SHA256, RFC 5869), and signs with it a certificate for a key of
  * its own, which lives as long as the process. So one secret does for gossip and for data, and
  * whoever does not have it has no certificate. Several keys (while they are changed): the
- * authorities of all are trusted, the first one signs.
+ * authorities of all are trusted, the first one signs. The certificates are made anew when the keys
+ * change; the node's own key stays.
  *
  * A peer is trusted for its certificate alone, which need not name its address: addresses of nodes
  * change, and which key is whose is said in gossip.
@@ -35,10 +36,10 @@ struct zc_peer_key {
     const uint8_t *p;
     size_t n;
 };
-/* keys: n cluster keys, the first of which signs. id: what the certificate names. -EINVAL without
-   keys, -EIO with OpenSSL's words, -ENOMEM. */
+/* keys: n cluster keys, the first of which signs. id: what the certificate names. own: the node's
+   private key (PEM); NULL: a new one. -EINVAL without keys, -EIO with OpenSSL's words, -ENOMEM. */
 int zc_peer_tls_derive(const struct zc_peer_key *keys, unsigned n, const uint8_t id[16],
-                       struct zc_peer_tls *out, struct zc_error *err);
+                       const char *own, struct zc_peer_tls *out, struct zc_error *err);
 /* Is this certificate (DER) one of a client that an authority has signed, and in its time? 0 or
    -EACCES. Some tens of microseconds for each authority. */
 int zc_peer_tls_trusts(const struct zc_peer_tls *t, const void *der, size_t n);

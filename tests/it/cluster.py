@@ -126,6 +126,16 @@ class Net:
                 for j in b:
                     sh("ip", "-n", self.ns(i), "route", "del", "blackhole", f"{self.address(j)}/32")
 
+    def refuse(self, how, i, j, port=7947):
+        """From now on TCP of node i to this port of node j ends: by node i's own kernel, with EACCES ("prohibit") or
+        EHOSTUNREACH ("unreachable"), or without a word, at the router ("blackhole"). All else goes its way."""
+        ns = self.router if how == "blackhole" else self.ns(i)
+        rule = ["pref", "100", "from", self.address(i), "to", self.address(j), "ipproto", "tcp", "dport", str(port)]
+        if how != "blackhole":
+            rule[2:4] = []  # a socket has no address of its own yet when its way is looked for
+        sh("ip", "-n", ns, "rule", "add", *rule, how)
+        return lambda: sh("ip", "-n", ns, "rule", "del", *rule, how)
+
     def store(self, folder, kind="versitygw"):
         return s3.KINDS[kind](folder, port=PORT, host=STORE, prefix=self.prefix("store")).start()
 

@@ -3,6 +3,7 @@
    which is GnuTLS's. */
 #include "net/net.h"
 #include "peer/tls.h"
+#include "peer/trust.h"
 
 #include "unit.h"
 
@@ -27,7 +28,7 @@ static struct zc_peer_tls derived(const uint8_t *one, const uint8_t *two, const 
     struct zc_peer_key keys[] = {{one, 32}, {two, 32}};
     struct zc_peer_tls t;
     struct zc_error err = {0};
-    if (zc_peer_tls_derive(keys, two ? 2 : 1, id, &t, &err) < 0)
+    if (zc_peer_tls_derive(keys, two ? 2 : 1, id, NULL, &t, &err) < 0)
         fail_msg("%s", err.text);
     return t;
 }
@@ -94,6 +95,24 @@ static void a_node_has_a_new_key_at_each_start(void **state)
     zc_peer_tls_free(&b);
 }
 
+/* While it runs, the key stays what gossip says of it, whoever signs. */
+static void a_node_keeps_its_key_when_keys_change(void **state)
+{
+    struct zc_peer_key keys[] = {{key_2, 32}, {key_1, 32}};
+    struct zc_peer_tls a = derived(key_1, key_2, id_a), b;
+    assert_int_equal(zc_peer_tls_derive(keys, 2, id_a, a.key, &b, NULL), 0);
+    assert_string_equal(a.key, b.key);
+    assert_memory_equal(a.spki, b.spki, sizeof(a.spki));
+    assert_string_not_equal(a.ca, b.ca);
+    struct zc_peer_tls two = derived(key_2, NULL, id_b);
+    assert_int_equal(trusts(&two, b.cert), 0);
+    assert_int_equal(trusts(&two, a.cert), -EACCES);
+    zc_peer_tls_free(&b);
+    assert_int_equal(zc_peer_tls_derive(keys, 2, id_a, "no key", &b, NULL), -EIO);
+    zc_peer_tls_free(&a);
+    zc_peer_tls_free(&two);
+}
+
 static void a_certificate_names_its_node(void **state)
 {
     struct zc_peer_tls a = derived(key_1, NULL, id_a);
@@ -153,7 +172,7 @@ static void keys_of_all_lengths(void **state)
     for (size_t n = 16; n <= 32; n += 8) {
         struct zc_peer_key k = {key_1, n};
         struct zc_peer_tls a, b;
-        assert_int_equal(zc_peer_tls_derive(&k, 1, id_a, &a, NULL), 0);
+        assert_int_equal(zc_peer_tls_derive(&k, 1, id_a, NULL, &a, NULL), 0);
         b = derived(key_1, NULL, id_b);
         assert_int_equal(trusts(&b, a.cert), n == 32 ? 0 : -EACCES);
         zc_peer_tls_free(&a);
@@ -161,7 +180,7 @@ static void keys_of_all_lengths(void **state)
     }
     struct zc_error err = {0};
     struct zc_peer_tls t;
-    assert_int_equal(zc_peer_tls_derive(NULL, 0, id_a, &t, &err), -EINVAL);
+    assert_int_equal(zc_peer_tls_derive(NULL, 0, id_a, NULL, &t, &err), -EINVAL);
     assert_true(strlen(err.text) > 0);
 }
 
@@ -396,6 +415,7 @@ static void files_that_do_not_fit(void **state)
 struct server {
     struct MHD_Daemon *mhd;
     const struct zc_peer_tls *tls;
+    struct peer_trust *trust; /* the same, as the peers' server shows it */
     _Atomic unsigned connections;
     pthread_mutex_t lock;
     X509 *shown; /* the last request's client certificate */
@@ -406,6 +426,26 @@ static void server_connection(void *cls, struct MHD_Connection *c, void **user,
 {
     struct server *s = cls;
     s->connections += code == MHD_CONNECTION_NOTIFY_STARTED;
+    *user = s;
+}
+
+static int server_shows(gnutls_session_t session, const gnutls_datum_t *authorities, int n,
+                        const gnutls_pk_algorithm_t *algorithms, int n_algorithms,
+                        gnutls_pcert_st **chain, unsigned *n_chain, gnutls_privkey_t *key)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        gnutls_session_get_ptr(session), MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct server *s = info->socket_context;
+    return peer_trust_show(s->trust, session, chain, n_chain, key);
+}
+
+static struct peer_trust *trust_of(const struct zc_peer_tls *tls)
+{
+    struct zc_peer_tls copy = {
+        .cert = strdup(tls->cert), .key = strdup(tls->key), .ca = strdup(tls->ca)};
+    struct peer_trust *t;
+    assert_int_equal(peer_trust_new(&copy, &t, NULL), 0);
+    return t;
 }
 
 static enum MHD_Result server_answer(void *cls, struct MHD_Connection *c, const char *url,
@@ -443,12 +483,12 @@ static void server_start(struct server *s, const struct zc_peer_tls *tls, const 
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
-    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, tls ? tls->cert : NULL},
-                                      {MHD_OPTION_HTTPS_MEM_KEY, 0, tls ? tls->key : NULL},
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)server_shows},
                                       {MHD_OPTION_HTTPS_MEM_TRUST, 0, tls ? tls->ca : NULL},
                                       {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)versions},
                                       {MHD_OPTION_END, 0, NULL}};
-    *s = (struct server){.tls = tls, .lock = PTHREAD_MUTEX_INITIALIZER};
+    *s = (struct server){
+        .tls = tls, .trust = tls ? trust_of(tls) : NULL, .lock = PTHREAD_MUTEX_INITIALIZER};
     s->mhd = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL,
                               server_answer, s, MHD_OPTION_SOCK_ADDR, &sa,
                               MHD_OPTION_NOTIFY_CONNECTION, server_connection, s, MHD_OPTION_ARRAY,
@@ -459,6 +499,7 @@ static void server_start(struct server *s, const struct zc_peer_tls *tls, const 
 static void server_stop(struct server *s)
 {
     MHD_stop_daemon(s->mhd);
+    peer_trust_free(s->trust);
     X509_free(s->shown);
 }
 
@@ -680,6 +721,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_key_is_one_authority),
         cmocka_unit_test(a_node_has_a_new_key_at_each_start),
+        cmocka_unit_test(a_node_keeps_its_key_when_keys_change),
         cmocka_unit_test(a_certificate_names_its_node),
         cmocka_unit_test(another_key_is_not_trusted),
         cmocka_unit_test(keys_can_be_changed),
