@@ -76,6 +76,10 @@ int zc_call_reply(const char *p, size_t n, json_t **out, struct zc_error *err)
         r = zc_error_set(err, -EBADMSG, "its answer cannot be understood");
     else if (words)
         r = zc_error_set(err, -EREMOTEIO, "%s", *words ? words : "fails and does not say why");
+    if (r == -EREMOTEIO && err) { /* they end on a terminal */
+        for (char *c = err->text; *c; c++)
+            *c = (unsigned char)*c < 0x20 || *c == 0x7f ? ' ' : *c;
+    }
     if (r < 0)
         json_decref(v);
     else

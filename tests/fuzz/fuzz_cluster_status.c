@@ -82,6 +82,8 @@ static void answer(const uint8_t *data, size_t size)
     json_t *reply = NULL;
     int r = zc_call_reply((const char *)data, size, &reply, &err);
     must((r == 0) == (reply != NULL) && (r == 0) == !err.text[0]);
+    for (const char *c = err.text; *c; c++)
+        must((unsigned char)*c >= 0x20 && *c != 0x7f);
     json_t *members =
         json_pack("[{s:s s:s s:s s:s} {s:s s:s s:s}]", "id", ID, "standing", "in", "node", "a",
                   "state", "alive", "id", ID, "standing", "absent", "node", "b");
