@@ -34,8 +34,8 @@
 #define ZCACHE_CONTROL_SOURCES "/v1/sources"
 
 /* POST {"path": "/a", "source": "s3://b/c", "options": {"region": "x", "requester-pays": true}}:
-   shows another source; the options are those of `zcache mount`, by their names. Answers as above.
- */
+   shows another source; the options are those of `zcache mount`, by their names. Answers as above,
+   with a "note" where something may not be meant. */
 #define ZCACHE_CONTROL_SOURCE_ADD "/v1/sources/add"
 
 /* POST {"path": "/a", "force": true}: takes it away. Answers as above. */

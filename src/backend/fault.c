@@ -206,7 +206,10 @@ static void fault_go(struct fault_op *op)
 
 static int fault_op_probe(struct zc_backend *be, struct zc_error *err)
 {
-    return zc_backend_probe(fault_of(be)->inner, err);
+    struct zc_backend *inner = fault_of(be)->inner;
+    int r = zc_backend_probe(inner, err);
+    be->empty = inner->empty;
+    return r;
 }
 
 static void fault_op_list(struct zc_backend *be, struct zc_list_req *req)

@@ -346,6 +346,7 @@ static int limit_op_probe(struct zc_backend *be, struct zc_error *err)
     struct zc_backend *inner = limit_of(be)->inner;
     int r = zc_backend_probe(inner, err);
     be->part_size = inner->part_size; /* it may have seen what it has to do with */
+    be->empty = inner->empty;
     return r;
 }
 

@@ -510,6 +510,7 @@ static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
         retry_note(r, e, err);
     }
     be->part_size = r->inner->part_size; /* it may have seen what it has to do with */
+    be->empty = r->inner->empty;
     return e;
 }
 

@@ -114,6 +114,9 @@ static int add_run(const struct zc_mount_opts *o, const struct zc_opt_args *args
             zc_error_set(err, -EILSEQ, "'%.300s' is not UTF-8", args->pos[1]);
         json_t *v = body ? source_ask(args->pos[0], ZCACHE_CONTROL_SOURCE_ADD, body, err) : NULL;
         json_decref(body);
+        const char *note = json_string_value(json_object_get(v, "note"));
+        if (note)
+            fprintf(stderr, "zcache: %s\n", note);
         status = source_fail(v, err);
     }
     zc_plan_free(&p);

@@ -191,6 +191,22 @@ def test_wrong_bucket(store_refuses, kind):
 
 
 @pytest.mark.parametrize("kind", ["versitygw", "minio"])
+def test_wrong_prefix(zc, stores, tree, kind):
+    """An empty directory is what there is, and that is said, of each source; of a right one nothing is."""
+    server = stores.get(kind)
+    source = "s3://" + stores.bucket(server, "tree", tree[0])
+    point, cache = zc.place()
+    r = zc.ok("mount", "--cache-dir", cache, "/a=" + source + "/many", "/b=" + source + "/manny", "/c=" + source
+              + "/page", point, env=server.env())
+    said = r.stderr.splitlines()
+    assert len(said) == 2 and "/manny" in said[0] and "prefix" in said[0] and "/page" in said[1], r.stderr
+    assert os.listdir(os.path.join(point, "b")) == []
+    assert "/nope" in zc.ok("source", "add", point, "/d=" + source + "/nope").stderr
+    assert zc.ok("source", "add", point, "/e=" + source + "/large").stderr == ""
+    zc.ok("umount", point)
+
+
+@pytest.mark.parametrize("kind", ["versitygw", "minio"])
 def test_wrong_region(stores, zc, tree, kind):
     """Either the server does not care, or the message names the region."""
     server = stores.get(kind)
