@@ -343,6 +343,10 @@ int zc_cmd_mount(int argc, char **argv)
                      "MOUNTPOINT, %zu given",
                      args->n_pos);
         status = zc_cli_usage("mount", &err);
+    } else if (strstr(args->pos[args->n_pos - 1], "://")) {
+        zc_error_set(&err, -EINVAL, "'%.300s' is a source; the MOUNTPOINT comes last",
+                     args->pos[args->n_pos - 1]);
+        status = zc_cli_usage("mount", &err);
     } else if (args->rw) {
         zc_error_set(&err, -EINVAL, "-o rw: this version mounts read-only");
         status = zc_cli_usage("mount", &err);

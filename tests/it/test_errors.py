@@ -62,6 +62,20 @@ def test_unknown_scheme(refused, source):
     refused(source, words=["s3"] if ":" in source else ["file://"], status=2)
 
 
+def test_words_in_the_wrong_order(zc, tree):
+    """mount takes the mount point last, source add takes it first."""
+    point, source = zc.place()[0], "file://" + tree[0]
+    zc.fails("mount", point, source, words=["MOUNTPOINT comes last"], status=2)
+    zc.fails("source", "add", "/a=" + source, point, words=["MOUNTPOINT comes first"], status=2)
+
+
+def test_option_of_the_mount_for_a_source(zc, tree):
+    zc.fails("source", "add", "--cache-size=1GiB", zc.place()[0], "/a=file://" + tree[0],
+             words=["--cache-size is an option of the whole mount"], status=2)
+    zc.fails("source", "add", "--regio=x", zc.place()[0], "/a=file://" + tree[0],
+             words=["unknown option", "--region"], status=2)
+
+
 def test_options_that_would_do_nothing(refused, tree):
     refused("--region", "us-east-1", f"file://{tree[0]}", words="region", status=2)
 
