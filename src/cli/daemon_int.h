@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon's two files share. */
+/* What the daemon's files share. */
 #ifndef ZC_CLI_DAEMON_INT_H
 #define ZC_CLI_DAEMON_INT_H
 
