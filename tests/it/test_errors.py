@@ -238,6 +238,14 @@ def test_nobody_listens(store_refuses):
     store_refuses("minio", AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3.free_port()}", words=["refused|connect"])
 
 
+def test_name_node_that_is_not_there(refused, zc):
+    """A nameservice without its configuration, and a port at which nobody listens."""
+    refused("hdfs://prod.invalid/data", words=["prod.invalid", "nameservice", "--hadoop-conf"])
+    refused("hdfs://prod.invalid:8020/data", words=["prod.invalid", "HTTP address"])
+    refused(f"webhdfs://127.0.0.1:{s3.free_port()}/data", words=["HTTP address"])
+    assert "--hadoop-conf" in zc.run("doctor", "hdfs://prod.invalid/data").stdout
+
+
 def test_host_that_does_not_exist(store_refuses):
     store_refuses("minio", AWS_ENDPOINT_URL="http://no-such-host.invalid:9000", words=["no-such-host.invalid"])
 
