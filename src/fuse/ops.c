@@ -623,6 +623,12 @@ static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    /* The kernel reads the backing file itself, but takes readahead(2) and POSIX_FADV_WILLNEED for
+       pages of this mount, which nobody would read. Without them nothing fails. */
+    if (h->passed) {
+        fuse_reply_err(req, EIO);
+        return;
+    }
     struct read_ctx *c = calloc(1, sizeof(*c));
     if (!c) {
         fuse_reply_err(req, ENOMEM);

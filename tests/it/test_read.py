@@ -42,6 +42,23 @@ def test_every_byte_from_any_store(zc, stores, any_server, tree, work):
     copy_and_check(m, folder, work)
 
 
+@pytest.mark.sanitized
+@pytest.mark.parametrize("options", [[], ["--open-cache-limit", "0"], ["--passthrough", "off"]],
+                         ids=["lent", "passed", "daemon"])
+def test_advice_to_read_ahead(zc, tree, options):
+    """The kernel asks the daemon for pages then, of a file that it reads by itself, too."""
+    m = zc.mount(f"file://{tree[0]}", *options)
+    folder, paths = tree[0], ("page", "chunk+1", "large/ten")
+    m.warm()
+    for path in paths:
+        with open(m.join(path), "rb") as f, open(os.path.join(folder, path), "rb") as want:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            with mmap.mmap(f.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as area:
+                area.madvise(mmap.MADV_WILLNEED)
+                assert f.read() == area[:] == want.read(), path
+    assert m.status()["cache"]["disk_errors"] == 0
+
+
 @pytest.mark.parametrize("options", [
     ["--passthrough", "off"],
     ["--passthrough", "off", "--io-uring", "off"],
