@@ -178,6 +178,7 @@ static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
         .f_frsize = 4096,
         .f_blocks = (fsblkcnt_t)1 << 40,
         .f_bfree = (fsblkcnt_t)1 << 39,
+        .f_bavail = (fsblkcnt_t)1 << 39,
         .f_files = (fsfilcnt_t)1 << 40,
         .f_ffree = (fsfilcnt_t)1 << 39,
         .f_namemax = 255,
