@@ -100,6 +100,20 @@ def test_a_user_mounts(user_place, uring):
     m.ended()
 
 
+def test_why_a_user_cannot_mount(user_place):
+    """A folder of somebody else's, and a device that the user may not open."""
+    z = user_place
+    point, cache = z.place()
+    os.chown(cache, USER, USER)
+    os.chmod(point, 0o755)
+    options = ["mount", "--cache-dir", cache, f"file://{z.source}", point]
+    z.fails(*options, prefix=AS_USER, env={"HOME": z.work}, words=["where they may write"])
+    os.chown(point, USER, USER)
+    os.chmod("/dev/fuse", 0o600)
+    z.fails(*options, prefix=AS_USER, env={"HOME": z.work}, words=["may not open /dev/fuse"])
+    assert os.listdir(cache) == []
+
+
 def test_another_user_cannot_unmount(user_place):
     m = user_place.mount_as_user()
     z, other = user_place, ["/usr/bin/setpriv", "--reuid", "65533", "--regid", "65533", "--clear-groups"]
