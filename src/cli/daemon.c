@@ -245,6 +245,7 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
     struct zc_fuse_config fuse = {
         .mountpoint = d->cfg->mountpoint,
         .fsname = zc_plan_is_single(d->cfg->plan) ? d->name : "zcache",
+        .noexec = d->cfg->plan->args.noexec,
         .allow_other = o->allow_other,
         .passthrough = (enum zc_toggle)o->passthrough,
         .io_uring = (enum zc_toggle)o->io_uring,

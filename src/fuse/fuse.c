@@ -114,6 +114,7 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
     snprintf(opts, sizeof(opts), "-oro,nosuid,nodev,default_permissions,subtype=zcache,fsname=%s",
              name);
     if (fuse_opt_add_arg(args, "zcache") || fuse_opt_add_arg(args, opts) ||
+        (f->cfg.noexec && fuse_opt_add_arg(args, "-onoexec")) ||
         (f->cfg.allow_other && fuse_opt_add_arg(args, "-oallow_other")))
         return -ENOMEM;
     if (f->uring) {

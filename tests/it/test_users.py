@@ -198,6 +198,29 @@ def test_a_line_of_fstab(zc, work, helper):
     m.ended()
 
 
+@pytest.mark.parametrize("words,runs", [("users", False), ("user,exec", True)])
+def test_words_of_fstab_that_mean_others(zc, work, helper, words, runs):
+    """mount(8) makes noexec, nosuid and nodev of user and users, unless told otherwise."""
+    source = os.path.join(work, "source")
+    os.makedirs(source)
+    script = os.path.join(source, "script")
+    with open(script, "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\nexit 7\n")
+    os.chmod(script, 0o755)
+    point, cache = zc.place()
+    fstab = os.path.join(work, "fstab")
+    with open(fstab, "w", encoding="ascii") as f:
+        f.write(f"file://{source} {point} zcache {words},ro,noauto,cache_dir={cache},cache_size=64MiB 0 0\n")
+    subprocess.run(["mount", "-T", fstab, point], check=True, env={**zc.env, "PATH": os.environ["PATH"]}, timeout=60)
+    m = Mount(zc, "file://" + source, point, cache, False)
+    zc.mounts.append(m)
+    if runs:
+        assert subprocess.run([m.join("script")], check=False).returncode == 7
+    else:
+        with pytest.raises(PermissionError):
+            subprocess.run([m.join("script")], check=False)
+
+
 @pytest.mark.sanitized
 def test_mount_by_type(zc, tree, helper):
     """Words of the helper come through mount(8), and so does its failure."""
