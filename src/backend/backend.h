@@ -84,6 +84,8 @@ struct zc_list_req {
 struct zc_stat_req {
     struct zc_req base;
     const char *path;
+    bool unasked; /* set by the source: the answer needed no question to the store, so that it says
+                     nothing of its health */
     void (*done)(struct zc_stat_req *, int err, const struct zc_attr *attr);
 };
 

@@ -91,6 +91,7 @@ static void fault_stat_done(struct zc_stat_req *in, int err, const struct zc_att
 {
     struct fault_op *op = zc_container_of(in, struct fault_op, in.stat);
     fault_leave(op, err);
+    op->outer_stat->unasked = in->unasked;
     op->outer_stat->done(op->outer_stat, err, attr);
     fault_unref(op);
 }

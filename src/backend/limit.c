@@ -320,6 +320,7 @@ static void limit_stat_done(struct zc_stat_req *in, int err, const struct zc_att
     struct limit *l = op->l;
     limit_leave(op, err);
     limit_pump(l);
+    op->outer_stat->unasked = in->unasked;
     op->outer_stat->done(op->outer_stat, err, attr);
     limit_unref(op);
 }

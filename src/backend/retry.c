@@ -373,7 +373,8 @@ static void retry_stat_done(struct zc_stat_req *in, int err, const struct zc_att
         retry_ended(op, err);
         return;
     }
-    retry_note(op->r, 0, NULL);
+    if (!in->unasked)
+        retry_note(op->r, 0, NULL);
     retry_leave(op);
     op->outer_stat->done(op->outer_stat, 0, attr);
     retry_unref(op);
