@@ -247,7 +247,7 @@ static int status_all(const struct zc_mnts *mnts, bool json)
             continue;
         json_t *v = status_of(mnts, m, &err);
         if (!v) {
-            status = zc_cli_fail(ZC_EXIT_FAIL, "%s", err.text);
+            status = zc_cli_fail(ZC_EXIT_FAIL, "%s: %s", m->point, err.text);
             continue;
         }
         if (!json) {
