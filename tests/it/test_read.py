@@ -50,7 +50,6 @@ def fails_with(number, call, *args):
     assert e.value.errno == number, e.value
 
 
-@pytest.mark.sanitized
 @pytest.mark.parametrize("options", [[], ["--passthrough", "off", "--io-uring", "off"]], ids=["kernel", "daemon"])
 def test_calls_that_are_not_reads(zc, tree, options):
     """Of docs/SEMANTICS.md what no other test asks for."""

@@ -320,7 +320,6 @@ def test_one_that_freezes_leaves_the_others_their_speed(zc, work, folder, hdfs_c
         s3.stop()
 
 
-@pytest.mark.sanitized
 def test_health_of_the_only_source(zc, work):
     """A look at the mount point, which S3 need not be asked for, says nothing of whether the store answers."""
     s3 = S3Store("minio", os.path.join(work, "server"))
