@@ -474,7 +474,7 @@ def test_what_cannot_be_added_or_removed(zc, folder, stores):
             (["add", m, f"d={c}"], "write /d=", 2),
             (["add", m, "/d=gopher://x"], "scheme", 2),
             (["add", m, f"/d={c}", "--region", "x"], "no effect", 2),
-            (["add", m, f"/d={c}", "--cache-size", "1GiB"], "unknown option", 2),
+            (["add", m, f"/d={c}", "--cache-size", "1GiB"], "option of the whole mount", 2),
             (["add", m, "/d=file:///no/such"], "/no/such", 1),
             (["add", "--endpoint-url", stores.get("versitygw").url, m, "/d=s3://bucket"], "/d.*credentials", 1),
             (["add", m.join("a"), f"/d={c}"], "mount point", 1),
