@@ -2,10 +2,10 @@
 /*
  * For programs that talk to a running daemon: HTTP/1.1 over a Unix socket, JSON bodies.
  *
- * The socket of a mount point is <run dir>/zcache/<16 hex digits>.sock, where the run dir is /run
- * for root, $XDG_RUNTIME_DIR for others, and `zcache status --json` without a mount point lists all
- * mounts. Errors come as status 400 or 500 with {"error": "words"}. Paths are relative to the
- * mount.
+ * The socket of a mount point is <run dir>/zcache/<32 hex digits>.sock. The run dir is /run for
+ * root, $XDG_RUNTIME_DIR or else /tmp/zcache-<uid> for others, the digits are the XXH3-128 of the
+ * mount point's absolute path. `zcache status --json` without a mount point lists all mounts.
+ * Errors come as status 400 and above with {"error": "words"}. Paths are relative to the mount.
  */
 #ifndef ZCACHE_CONTROL_H
 #define ZCACHE_CONTROL_H
@@ -34,8 +34,8 @@
 #define ZCACHE_CONTROL_SOURCES "/v1/sources"
 
 /* POST {"path": "/a", "source": "s3://b/c", "options": {"region": "x", "requester-pays": true}}:
-   shows another source; the options are those of `zcache mount`, by their names. Answers as above.
- */
+   shows another source; the options are those of `zcache mount`, by their names. Answers as above,
+   with a "note" where something may not be meant. */
 #define ZCACHE_CONTROL_SOURCE_ADD "/v1/sources/add"
 
 /* POST {"path": "/a", "force": true}: takes it away. Answers as above. */

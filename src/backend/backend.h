@@ -84,6 +84,8 @@ struct zc_list_req {
 struct zc_stat_req {
     struct zc_req base;
     const char *path;
+    bool unasked; /* set by the source: the answer needed no question to the store, so that it says
+                     nothing of its health */
     void (*done)(struct zc_stat_req *, int err, const struct zc_attr *attr);
 };
 
@@ -141,6 +143,7 @@ struct zc_backend {
     const struct zc_backend_ops *ops;
     char *url;           /* canonical source, e.g. "s3://bucket/prefix"; identity of its data */
     uint64_t part_size;  /* bytes a get should ask for at least when reading ahead */
+    bool empty;          /* the probe saw nothing at all, where a mistyped name looks like that */
     uint64_t cut;        /* a get need not cross multiples of it; 0: it may */
     unsigned part_limit; /* gets in flight that the source stands */
     struct zc_backend_stats *stats; /* shared by a backend and its wrappers */

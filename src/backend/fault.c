@@ -91,6 +91,7 @@ static void fault_stat_done(struct zc_stat_req *in, int err, const struct zc_att
 {
     struct fault_op *op = zc_container_of(in, struct fault_op, in.stat);
     fault_leave(op, err);
+    op->outer_stat->unasked = in->unasked;
     op->outer_stat->done(op->outer_stat, err, attr);
     fault_unref(op);
 }
@@ -206,7 +207,10 @@ static void fault_go(struct fault_op *op)
 
 static int fault_op_probe(struct zc_backend *be, struct zc_error *err)
 {
-    return zc_backend_probe(fault_of(be)->inner, err);
+    struct zc_backend *inner = fault_of(be)->inner;
+    int r = zc_backend_probe(inner, err);
+    be->empty = inner->empty;
+    return r;
 }
 
 static void fault_op_list(struct zc_backend *be, struct zc_list_req *req)

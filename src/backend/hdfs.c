@@ -423,6 +423,22 @@ static int probe_wait(struct hdfs_probe *p)
     return p->err;
 }
 
+/* Nobody is there: most often the name is one of a configuration that was not given, or the port is
+ * that of Hadoop's own protocol. */
+static void probe_hint(const struct hdfs *h, int r, struct zc_error *err)
+{
+    struct zc_error was = *err;
+    if (r != -EHOSTUNREACH && r != -ECONNREFUSED)
+        return;
+    if (h->target.guessed)
+        zc_error_set(err, r,
+                     "%.600s; no Hadoop configuration (--hadoop-conf, HADOOP_CONF_DIR) has a "
+                     "nameservice '%.100s', so that it was taken for a host",
+                     was.text, h->target.name);
+    else
+        zc_error_set(err, r, "%.600s; is the NameNode up, and is that its HTTP address?", was.text);
+}
+
 /* What is there, and may it be listed? */
 static int hdfs_op_probe(struct zc_backend *be, struct zc_error *err)
 {
@@ -449,6 +465,8 @@ static int hdfs_op_probe(struct zc_backend *be, struct zc_error *err)
         if (r < 0 && err)
             *err = p.u.list.base.err;
     }
+    if (r < 0 && err)
+        probe_hint(h, r, err);
     if (r == 0 && p.gateway) {
         atomic_store(&h->gateway, true);
         be->part_size = HDFS_SMALL_MAX;
@@ -577,6 +595,7 @@ void zc_hdfs_look(struct zc_backend *be, struct zc_hdfs_view *out)
     *out = (struct zc_hdfs_view){.n = h->target.n,
                                  .active = atomic_load(&h->active),
                                  .kerberos = h->target.kerberos,
+                                 .guessed = h->target.guessed,
                                  .gateway = atomic_load(&h->gateway),
                                  .login_failed = why.code < 0 || atomic_load(&h->refused),
                                  .ca_bundle = h->ca_bundle,

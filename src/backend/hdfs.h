@@ -49,6 +49,7 @@ struct zc_hdfs_view {
     size_t n;              /* NameNodes or gateways */
     size_t active;         /* which of them answered last */
     bool kerberos;         /* the configuration says so */
+    bool guessed;          /* the source's name is in no configuration, and was taken for a host */
     bool gateway;          /* HttpFS, once it is known */
     bool login_failed;     /* the last login did, or its credentials were not taken */
     const char *ca_bundle; /* or NULL; belongs to the source */

@@ -34,6 +34,7 @@ struct hdfs_target {
     char *name; /* canonical authority: nameservice, or host:port (several with commas) */
     bool tls;
     bool kerberos; /* the configuration says so */
+    bool guessed;  /* a name that no configuration has was taken for a host */
 };
 
 /* Who answers for the source. c may be empty. -EINVAL with words. */

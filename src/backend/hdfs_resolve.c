@@ -226,6 +226,7 @@ static int resolve_rpc(const struct hdfs_conf *c, struct hdfs_target *t, const c
             "'%.200s' is neither a host with a port nor a nameservice that Hadoop's "
             "configuration knows (--hadoop-conf, HADOOP_CONF_DIR)",
             authority);
+    t->guessed = !ours && r == 0 && port == 0;
     if (r == 0)
         r = target_add(t, host, target_port(t), NULL);
     return r < 0 ? zc_error_set(err, r, "out of memory") : 1;

@@ -320,6 +320,7 @@ static void limit_stat_done(struct zc_stat_req *in, int err, const struct zc_att
     struct limit *l = op->l;
     limit_leave(op, err);
     limit_pump(l);
+    op->outer_stat->unasked = in->unasked;
     op->outer_stat->done(op->outer_stat, err, attr);
     limit_unref(op);
 }
@@ -346,6 +347,7 @@ static int limit_op_probe(struct zc_backend *be, struct zc_error *err)
     struct zc_backend *inner = limit_of(be)->inner;
     int r = zc_backend_probe(inner, err);
     be->part_size = inner->part_size; /* it may have seen what it has to do with */
+    be->empty = inner->empty;
     return r;
 }
 

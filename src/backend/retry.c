@@ -373,7 +373,8 @@ static void retry_stat_done(struct zc_stat_req *in, int err, const struct zc_att
         retry_ended(op, err);
         return;
     }
-    retry_note(op->r, 0, NULL);
+    if (!in->unasked)
+        retry_note(op->r, 0, NULL);
     retry_leave(op);
     op->outer_stat->done(op->outer_stat, 0, attr);
     retry_unref(op);
@@ -510,6 +511,7 @@ static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
         retry_note(r, e, err);
     }
     be->part_size = r->inner->part_size; /* it may have seen what it has to do with */
+    be->empty = r->inner->empty;
     return e;
 }
 

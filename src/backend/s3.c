@@ -198,7 +198,7 @@ struct s3_probe {
     struct zc_list_req req;
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    bool ended;
+    bool ended, empty;
     int err;
 };
 
@@ -208,6 +208,7 @@ static void probe_done(struct zc_list_req *req, int err, const struct zc_entry *
     struct s3_probe *p = zc_container_of(req, struct s3_probe, req);
     pthread_mutex_lock(&p->lock);
     p->err = err;
+    p->empty = n == 0 && !next_token && !skipped;
     p->ended = true;
     pthread_cond_signal(&p->cond);
     pthread_mutex_unlock(&p->lock);
@@ -230,7 +231,10 @@ static int probe_once(struct s3 *s, struct zc_error *err)
     pthread_mutex_unlock(&p.lock);
     pthread_cond_destroy(&p.cond);
     pthread_mutex_destroy(&p.lock);
-    return p.err < 0 ? zc_error_set(err, p.err, "%s", p.req.base.err.text) : 0;
+    if (p.err < 0)
+        return zc_error_set(err, p.err, "%s", p.req.base.err.text);
+    s->be.empty = p.empty;
+    return 0;
 }
 
 static int s3_op_probe(struct zc_backend *be, struct zc_error *err)

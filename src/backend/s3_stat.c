@@ -138,6 +138,7 @@ void s3_op_stat(struct zc_backend *be, struct zc_stat_req *req)
                                .uid = ZC_ID_UNSET,
                                .gid = ZC_ID_UNSET,
                                .version = ""};
+        req->unasked = true;
         req->done(req, 0, &root);
         return;
     }

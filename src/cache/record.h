@@ -8,13 +8,17 @@
  * XXH3-64 over the key and the rest of the value. Decoders return 0, or -EBADMSG for what they did
  * not write.
  *
- *   database  key                          value
- *   obj       objid 16                     check 4, format 1, flags 1, source length 2, path length
- * 2, zero 2, chunk size 4, size 8, source, path loc       objid 16, chunk 4 (BE)       check 4,
- * seen 4 (seconds since the epoch), sum 16 sum       sum 16                       objid 16, chunk
- * 4, length 4          (several: MDB_DUPSORT) lst       directory 16, page 4 (BE)    check 4,
- * format 1, zero 3, the page as it was given meta      "meta"                       check 4, format
- * 4, seed 8, chunk size 8
+ *   obj   key    objid 16
+ *         value  check 4, format 1, flags 1, source length 2, path length 2, zero 2,
+ *                chunk size 4, size 8, source, path
+ *   loc   key    objid 16, chunk 4 (BE)
+ *         value  check 4, seen 4 (seconds since the epoch), sum 16
+ *   sum   key    sum 16
+ *         value  objid 16, chunk 4, length 4 (several: MDB_DUPSORT)
+ *   lst   key    directory 16, page 4 (BE)
+ *         value  check 4, format 1, zero 3, the page as it was given
+ *   meta  key    "meta"
+ *         value  check 4, format 4, seed 8, chunk size 8
  *
  * A loc is named here by (objid, chunk) itself. Elsewhere it is 16 bytes, zc_rec_loc_digest: a
  * digest of just these two, and the objid is one of source, path, version and size; so each names
@@ -27,9 +31,8 @@
 #include "cache/cache.h"
 
 #define REC_FORMAT 1
-#define REC_STRING_MAX                                                                             \
-    4096 /* bytes of a source or a path; longer ones are cut, they only inform                     \
-          */
+/* Bytes of a source or a path; longer ones are cut, they only inform. */
+#define REC_STRING_MAX 4096
 
 struct rec_obj {
     uint64_t size;

@@ -17,7 +17,7 @@ const struct zc_command zc_commands[] = {
      "OPT[,OPT=VALUE...] takes the same options as "
      "mount(8) writes them.",
      &zc_mount_table, zc_cmd_mount},
-    {"umount", "[OPTIONS] MOUNTPOINT", "unmount, and wait until the cache is dropped",
+    {"umount", "[OPTIONS] MOUNTPOINT...", "unmount, and wait until the cache is dropped",
      "Returns when the daemon has ended: its cache is then gone, unless the mount was made with "
      "--keep-cache.",
      &zc_umount_table, zc_cmd_umount},
@@ -36,7 +36,8 @@ const struct zc_command zc_commands[] = {
      "mount; it takes the options that 'zcache mount' has for sources. 'source remove [--force] "
      "MOUNTPOINT /PATH' takes one away. 'source list [--json] MOUNTPOINT' lists them.",
      &zc_source_cmd_table, zc_cmd_source},
-    {"doctor", "[OPTIONS] SOURCE", "look for what keeps a source from being mounted",
+    {"doctor", "[OPTIONS] SOURCE | --config FILE",
+     "look for what keeps a source from being mounted",
      "Walks from this machine over the network and the credentials to a read of one object, tells "
      "what it finds, and how to mend what is wrong. Takes the options of mount that say how to "
      "reach "

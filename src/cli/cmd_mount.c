@@ -165,16 +165,16 @@ static int mount_say(int fd, char what, const char *words)
     return w == (ssize_t)n + 1 ? 0 : -1;
 }
 
-static int mount_ready_pipe(void *user)
+static int mount_ready_pipe(void *user, const char *words)
 {
     int *fd = user;
-    int r = mount_say(*fd, 'R', NULL);
+    int r = mount_say(*fd, 'R', words);
     close(*fd);
     *fd = -1;
     return r;
 }
 
-static int mount_ready_foreground(void *user)
+static int mount_ready_foreground(void *user, const char *words)
 {
     return 0;
 }
@@ -225,6 +225,14 @@ static void mount_interrupted(int sig)
     _exit(128 + sig);
 }
 
+/* Each line of what the daemon has to say although it has mounted. */
+static void mount_tell(char *words)
+{
+    char *rest;
+    for (char *s = strtok_r(words, "\n", &rest); s; s = strtok_r(NULL, "\n", &rest))
+        fprintf(stderr, "zcache: %s\n", s);
+}
+
 static int mount_wait(pid_t pid, int fd)
 {
     char msg[sizeof(((struct zc_error *)0)->text) + 1];
@@ -236,8 +244,11 @@ static int mount_wait(pid_t pid, int fd)
         if (n <= 0)
             break;
         len += (size_t)n;
-        if (msg[0] == 'R')
+        if (msg[0] == 'R') {
+            msg[len] = 0; /* what is shorter than PIPE_BUF comes in one piece */
+            mount_tell(msg + 1);
             return ZC_EXIT_OK;
+        }
         if (len == sizeof(msg) - 1)
             break;
     }
@@ -331,6 +342,10 @@ int zc_cmd_mount(int argc, char **argv)
                      "mount takes a SOURCE (or several as /PATH=SOURCE, or --config FILE) and a "
                      "MOUNTPOINT, %zu given",
                      args->n_pos);
+        status = zc_cli_usage("mount", &err);
+    } else if (strstr(args->pos[args->n_pos - 1], "://")) {
+        zc_error_set(&err, -EINVAL, "'%.300s' is a source; the MOUNTPOINT comes last",
+                     args->pos[args->n_pos - 1]);
         status = zc_cli_usage("mount", &err);
     } else if (args->rw) {
         zc_error_set(&err, -EINVAL, "-o rw: this version mounts read-only");

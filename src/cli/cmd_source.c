@@ -114,10 +114,31 @@ static int add_run(const struct zc_mount_opts *o, const struct zc_opt_args *args
             zc_error_set(err, -EILSEQ, "'%.300s' is not UTF-8", args->pos[1]);
         json_t *v = body ? source_ask(args->pos[0], ZCACHE_CONTROL_SOURCE_ADD, body, err) : NULL;
         json_decref(body);
+        const char *note = json_string_value(json_object_get(v, "note"));
+        if (note)
+            fprintf(stderr, "zcache: %s\n", note);
         status = source_fail(v, err);
     }
     zc_plan_free(&p);
     return status;
+}
+
+/* An option of the mount is known, but not for a source: that is another mistake than a wrong word.
+ */
+static void add_not_here(int argc, char **argv, struct zc_error *err)
+{
+    for (int i = 1; i < argc && strncmp(err->text, "unknown", 7) == 0; i++) {
+        const struct zc_opt *o = NULL;
+        if (strncmp(argv[i], "--", 2) != 0)
+            continue;
+        zc_autofree char *name = strndup(argv[i] + 2, strcspn(argv[i] + 2, "="));
+        if (name && !zc_opt_find(zc_source_table, name))
+            o = zc_opt_find(zc_mount_table, name);
+        if (o)
+            zc_error_set(err, -EINVAL,
+                         "--%s is an option of the whole mount, which 'zcache mount' takes",
+                         o->name);
+    }
 }
 
 static int source_add(int argc, char **argv, struct zc_opt_args *args)
@@ -125,13 +146,20 @@ static int source_add(int argc, char **argv, struct zc_opt_args *args)
     struct zc_mount_opts o;
     struct zc_error err = {0};
     zc_mount_opts_init(&o);
-    if (zc_opt_parse(zc_source_table, false, argc, argv, &o, args, &err) < 0)
+    if (zc_opt_parse(zc_source_table, false, argc, argv, &o, args, &err) < 0) {
+        add_not_here(argc, argv, &err);
         return zc_cli_usage("source", &err);
+    }
     if (args->help)
         return zc_cli_help("source");
     if (args->n_pos != 2) {
         zc_error_set(&err, -EINVAL, "source add takes a MOUNTPOINT and /PATH=SOURCE, %zu given",
                      args->n_pos);
+        return zc_cli_usage("source", &err);
+    }
+    if (strstr(args->pos[0], "://")) {
+        zc_error_set(&err, -EINVAL, "'%.300s' is a source; the MOUNTPOINT comes first",
+                     args->pos[0]);
         return zc_cli_usage("source", &err);
     }
     return add_run(&o, args, &err);

@@ -139,7 +139,10 @@ static void status_print(const json_t *v)
     printf(ROW "%s\n", "io_uring", text(v, "io_uring"));
     status_cache_rows(v);
     const json_t *cluster = json_object_get(v, "cluster");
-    if (cluster)
+    if (cluster && num(v, "cluster", "nodes") == 1 && *text(json_object_get(v, "options"), "join"))
+        printf(ROW "this node, %s, alone: no other one is in sight\n", "cluster",
+               text(cluster, "node"));
+    else if (cluster)
         printf(ROW "%d nodes; this one, %s, owns %.1f%%\n", "cluster",
                (int)json_integer_value(json_object_get(cluster, "nodes")), text(cluster, "node"),
                json_number_value(json_object_get(cluster, "share_percent")));
@@ -247,7 +250,7 @@ static int status_all(const struct zc_mnts *mnts, bool json)
             continue;
         json_t *v = status_of(mnts, m, &err);
         if (!v) {
-            status = zc_cli_fail(ZC_EXIT_FAIL, "%s", err.text);
+            status = zc_cli_fail(ZC_EXIT_FAIL, "%s: %s", m->point, err.text);
             continue;
         }
         if (!json) {

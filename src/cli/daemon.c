@@ -245,6 +245,7 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
     struct zc_fuse_config fuse = {
         .mountpoint = d->cfg->mountpoint,
         .fsname = zc_plan_is_single(d->cfg->plan) ? d->name : "zcache",
+        .noexec = d->cfg->plan->args.noexec,
         .allow_other = o->allow_other,
         .passthrough = (enum zc_toggle)o->passthrough,
         .io_uring = (enum zc_toggle)o->io_uring,
@@ -312,8 +313,31 @@ static int daemon_start(struct zc_daemon *d, struct zc_error *err)
     return daemon_rooms(d, err);
 }
 
-int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), void *user,
-                  struct zc_error *err)
+/* Sources in which nothing was found: a prefix that is mistyped looks no different. */
+static int daemon_ready(struct zc_daemon *d, int (*ready)(void *user, const char *words),
+                        void *user)
+{
+    struct zc_error words = {0};
+    size_t n = 0;
+    pthread_mutex_lock(&d->sources_lock);
+    zc_list_for_each (it, &d->sources) {
+        const struct zc_daemon_source *s = zc_list_entry(it, struct zc_daemon_source, link);
+        struct zc_error one = {0};
+        if (!zc_daemon_source_doubt(s, &one))
+            continue;
+        zc_warn("%s", one.text);
+        int len = snprintf(words.text + n, sizeof(words.text) - n, "%s%s", n ? "\n" : "", one.text);
+        if (len < 0 || (size_t)len >= sizeof(words.text) - n)
+            words.text[n] = 0; /* the log has all of them */
+        else
+            n += (size_t)len;
+    }
+    pthread_mutex_unlock(&d->sources_lock);
+    return ready(user, words.text);
+}
+
+int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user, const char *words),
+                  void *user, struct zc_error *err)
 {
     struct zc_daemon d = {.cfg = cfg, .started_ns = zc_now_ns(), .nothing_to_undo = true};
     pthread_mutex_init(&d.lock, NULL);
@@ -332,7 +356,7 @@ int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), 
         if (stop)
             r = zc_error_set(err, -EINTR, "ended by a signal");
     }
-    if (r == 0 && ready(user) != 0)
+    if (r == 0 && daemon_ready(&d, ready, user) != 0)
         r = zc_error_set(err, -EPIPE, "the command that mounts is gone");
     if (r == 0) {
         zc_info("%s is mounted at %s", d.name, cfg->mountpoint);

@@ -13,9 +13,9 @@ struct zc_daemon_config {
 
 /* Serves until unmounted or told to end by SIGTERM or SIGINT. Must be called in the process that is
    to serve, while it has one thread. ready() is called once the sources have answered and the mount
-   is there; what it returns other than 0 ends the daemon. 0 after a clean end; else negative errno,
-   with words, everything taken apart again. */
-int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user), void *user,
-                  struct zc_error *err);
+   is there, with words about what may not be meant, or ""; what it returns other than 0 ends the
+   daemon. 0 after a clean end; else negative errno, with words, everything taken apart again. */
+int zc_daemon_run(const struct zc_daemon_config *cfg, int (*ready)(void *user, const char *words),
+                  void *user, struct zc_error *err);
 
 #endif

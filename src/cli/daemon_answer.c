@@ -4,11 +4,10 @@
  * settled before (cluster key, certificates): here a question is as good as one on the control
  * socket, and is decoded as that.
  *
- *     status      {"kept": [{"source","prefix"}...]}  -> figures of the node, and for each of
- * "kept"
- *                                                        {"bytes","copy_bytes","objects"}
- *     free        {"paths": [...]}                    -> {"files","bytes","busy"}
- *     warm-start, warm-poll, warm-end                 -> see cluster_warm.h
+ *     status  {"kept": [{"source","prefix"}...]}  figures of the node, and for each of "kept"
+ *                                                 {"bytes","copy_bytes","objects"}
+ *     free    {"paths": [...]}                    {"files","bytes","busy"}
+ *     warm-start, warm-poll, warm-end             see cluster_warm.h
  *
  * Paths are those of the mount: nodes show their sources at the same places. "source" is the
  * identity of a source's data, "prefix" a path in it.

@@ -111,7 +111,8 @@ static json_t *status_option(const struct zc_opt *t, const void *at)
         return *(char *const *)at ? zc_ctl_text(*(char *const *)at) : NULL;
     case ZC_OPT_SIZE:
     case ZC_OPT_UINT:
-        return *(const uint64_t *)at ? json_integer(N(*(const uint64_t *)at)) : NULL;
+        /* 0 is a value where it may be given, and else says that there is none. */
+        return *(const uint64_t *)at || t->min == 0 ? json_integer(N(*(const uint64_t *)at)) : NULL;
     case ZC_OPT_DURATION:
     case ZC_OPT_TTL: {
         int64_t ns = *(const int64_t *)at;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon's two files share. */
+/* What the daemon's files share. */
 #ifndef ZC_CLI_DAEMON_INT_H
 #define ZC_CLI_DAEMON_INT_H
 
@@ -79,11 +79,14 @@ int zc_daemon_source_open(struct zc_daemon *d, struct zc_plan_source *plan,
                           struct zc_daemon_source **out, struct zc_error *err);
 /* Those that reach for a source give up soon with -ECANCELED, as do all who come after. */
 void zc_daemon_sources_stop(struct zc_daemon *d);
+/* Did its store answer, but with nothing? Then with words for who named it. */
+bool zc_daemon_source_doubt(const struct zc_daemon_source *s, struct zc_error *words);
 /* Shows it in the file system and the list of sources. */
 int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err);
 /* One that the file system does not use (any more). */
 void zc_daemon_source_close(struct zc_daemon_source *s);
-/* On a running mount; both block. `take` is owned from the call on, whatever comes of it. */
+/* On a running mount; both block. `take` is owned from the call on, whatever comes of it. err has
+   words after a success too, where zc_daemon_source_doubt has some. */
 int zc_daemon_source_add(struct zc_daemon *d, struct zc_plan_source *take, struct zc_error *err);
 int zc_daemon_source_remove(struct zc_daemon *d, const char *at, bool force, struct zc_error *err);
 

@@ -171,6 +171,16 @@ void zc_daemon_source_close(struct zc_daemon_source *s)
     free(s);
 }
 
+bool zc_daemon_source_doubt(const struct zc_daemon_source *s, struct zc_error *words)
+{
+    if (s->be->empty)
+        snprintf(words->text, sizeof(words->text), "nothing is there yet in %.300s%s", s->be->url,
+                 s->plan->src.prefix && *s->plan->src.prefix
+                     ? "; if that is not meant, check the prefix"
+                     : "");
+    return s->be->empty;
+}
+
 int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struct zc_error *err)
 {
     const struct zc_mount_opts *o = &s->plan->o;
@@ -192,6 +202,8 @@ int zc_daemon_source_show(struct zc_daemon *d, struct zc_daemon_source *s, struc
         return r;
     pthread_mutex_lock(&d->sources_lock);
     zc_list_push_back(&d->sources, &s->link);
+    /* Under the lock: once it is in the list somebody may remove it. */
+    zc_info("%s is shown at %s/%s", s->be->url, d->cfg->mountpoint, s->plan->at);
     pthread_mutex_unlock(&d->sources_lock);
     return 0;
 }
@@ -215,12 +227,18 @@ int zc_daemon_source_add(struct zc_daemon *d, struct zc_plan_source *take, struc
         return r;
     }
     s->own_plan = take;
+    struct zc_error words = {0};
+    bool doubt = zc_daemon_source_doubt(s, &words);
     r = zc_daemon_source_show(d, s, err);
-    if (r < 0)
+    if (r < 0) {
         zc_daemon_source_close(s);
-    else
-        zc_info("%s is shown at %s/%s", s->be->url, d->cfg->mountpoint, take->at);
-    return r;
+        return r;
+    }
+    if (doubt) {
+        zc_warn("%s", words.text);
+        *err = words;
+    }
+    return 0;
 }
 
 /* Finds a source and claims it for the caller, who removes it. */

@@ -67,15 +67,20 @@ static void hdfs_namenode(struct zc_doctor *d, struct zc_backend *be, size_t i,
                           const struct zc_net_tls *tls, struct hdfs_seen *seen)
 {
     const char *url, *name;
+    struct zc_hdfs_view v;
     zc_autofree char *ask = NULL;
     int64_t skew_ns;
+    zc_hdfs_look(be, &v);
     zc_hdfs_look_namenode(be, i, &url, &name);
     if (asprintf(&ask, "%s/webhdfs/v1/?op=GETFILESTATUS", url) < 0) {
         ask = NULL;
         return;
     }
     if (!zc_doc_url(d, name, url, tls,
-                    "is the NameNode up, and is that its HTTP address (dfs.namenode.http-address)?",
+                    v.guessed ? "a nameservice needs --hadoop-conf DIR (or HADOOP_CONF_DIR); a "
+                                "host needs its NameNode up"
+                              : "is the NameNode up, and is that its HTTP address "
+                                "(dfs.namenode.http-address)?",
                     "the address must be the name that the certificate is for"))
         return;
     int status = zc_doc_get(d, name, ask, tls, &skew_ns, NULL);

@@ -28,7 +28,6 @@ static const struct {
 } opt_refused[] = {
     {"suid", "set-user-ID programs are never run from a zcache mount"},
     {"dev", "a zcache mount has no device files"},
-    {"noexec", "it is not supported"},
     {"remount", "a zcache mount cannot be changed while it is mounted; unmount it first"},
     {"sync", "the mount is read-only, there is nothing to write at once"},
     {"dirsync", "the mount is read-only, there is nothing to write at once"},
@@ -289,6 +288,10 @@ static int opt_one_o(struct zc_opt_table t, char *word, bool sloppy, void *value
         return 0;
     if (strcmp(word, "rw") == 0) {
         args->rw = true;
+        return 0;
+    }
+    if (strcmp(word, "noexec") == 0 || strcmp(word, "exec") == 0) { /* the last one counts */
+        args->noexec = word[0] == 'n';
         return 0;
     }
     for (size_t i = 0; i < ZC_ARRAY_SIZE(opt_refused); i++) {

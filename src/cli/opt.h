@@ -56,6 +56,7 @@ struct zc_opt_args {
     const char *text[ZC_OPT_ROWS]; /* its value as it was written, NULL for a flag */
     bool help;                     /* -h, --help */
     bool rw;                       /* -o rw */
+    bool noexec;                   /* -o noexec, which "user" of fstab means, too */
     char **pos; /* the arguments that are no options, in order; NULL at the end */
     size_t n_pos;
     char **own; /* copies that values point to */

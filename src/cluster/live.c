@@ -28,8 +28,9 @@
 /* So long a ring must have stood until who owns by it is taken to have what it owns: a ramp, and
    some time to be read in. */
 #define LIVE_SETTLE_NS (600 * ZC_NS_PER_S)
-#define LIVE_FORMS_NS (10 * ZC_NS_PER_S) /* after the start: the ring that was before */
-#define LIVE_NOTHING (4 * ZC_MIB)        /* a cache with no more has nothing to lose */
+#define LIVE_FORMS_NS (10 * ZC_NS_PER_S)  /* after the start: the ring that was before */
+#define LIVE_NOTHING (4 * ZC_MIB)         /* a cache with no more has nothing to lose */
+#define LIVE_LONELY_NS (10 * ZC_NS_PER_S) /* without a node of --join in sight: said */
 
 struct cluster_live {
     struct zc_cluster *c;
@@ -38,7 +39,8 @@ struct cluster_live {
     struct cluster_indices indices;
     struct cluster_desc said; /* what this node announces */
     struct cluster_pace pace;
-    bool alone; /* there are no seeds */
+    bool alone;  /* there are no seeds */
+    bool lonely; /* that there are seeds and nobody else was said, or need not be */
     int64_t started_ns;
     int64_t read_ns, told_ns; /* when that was last */
     int64_t ring_ns;          /* since when the ring is as it is */
@@ -138,6 +140,19 @@ static void live_tell(struct cluster_live *l)
         l->cfg.changed(l->cfg.user);
 }
 
+/* A node that finds nobody serves all the same and owns everything: without a word a wrong key or a
+   closed port would show in the store's bill only. The first one of a cluster says it as well. */
+static void live_lonely(struct cluster_live *l)
+{
+    if (l->lonely || zc_now_ns() - l->started_ns < LIVE_LONELY_NS)
+        return;
+    l->lonely = true;
+    if (!l->alone && zc_cluster_count(l->c) <= 1)
+        zc_warn("cluster: no node of --join has answered yet, so this one owns everything; it goes "
+                "on trying. Others must be up, have the same --cluster-key, and be reached over "
+                "UDP and TCP");
+}
+
 /* ------------------------------------------------------------------ what this node says */
 
 static void live_announce(struct cluster_live *l)
@@ -210,6 +225,7 @@ static void *live_main(void *arg)
         live_pace(l, drain);
         live_settle(l, drain);
         live_tell(l);
+        live_lonely(l);
         int64_t until = zc_now_ns() + (l->decided ? LIVE_TICK_NS : LIVE_TICK_NS / 20);
         pthread_mutex_lock(&l->lock);
         while (!l->stop && l->drain == drain && zc_now_ns() < until &&

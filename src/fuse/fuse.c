@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 #define FUSE_OPENERS 8
@@ -113,6 +114,7 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
     snprintf(opts, sizeof(opts), "-oro,nosuid,nodev,default_permissions,subtype=zcache,fsname=%s",
              name);
     if (fuse_opt_add_arg(args, "zcache") || fuse_opt_add_arg(args, opts) ||
+        (f->cfg.noexec && fuse_opt_add_arg(args, "-onoexec")) ||
         (f->cfg.allow_other && fuse_opt_add_arg(args, "-oallow_other")))
         return -ENOMEM;
     if (f->uring) {
@@ -127,13 +129,27 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
     return 0;
 }
 
+/* fusermount3 tells its reasons to a standard error that a daemon has not. */
+static const char *fuse_mount_hint(const char *point)
+{
+    if (access("/dev/fuse", F_OK) < 0)
+        return "there is no /dev/fuse: is the module fuse loaded, and in a container the device "
+               "handed in?";
+    if (geteuid() == 0)
+        return "is that allowed here? A container needs the right to mount (CAP_SYS_ADMIN)";
+    if (eaccess("/dev/fuse", R_OK | W_OK) < 0)
+        return "this user may not open /dev/fuse";
+    if (eaccess(point, W_OK) < 0)
+        return "users other than root mount where they may write only";
+    return "is fusermount3 installed, as set-user-id root?";
+}
+
 static int fuse_mount(struct zc_fuse *f, struct zc_error *err)
 {
     if (fuse_session_mount(f->se, f->mountpoint) != 0)
-        return zc_error_set(err, -EPERM,
-                            "cannot mount at %s: %s (is /dev/fuse there, and are you root or is "
-                            "fusermount3 installed?)",
-                            f->mountpoint, errno ? strerror(errno) : "see the log");
+        return zc_error_set(err, -EPERM, "cannot mount at %s: %s (%s)", f->mountpoint,
+                            errno ? strerror(errno) : "see the log",
+                            fuse_mount_hint(f->mountpoint));
     int r = fuse_point_note(f);
     if (r < 0) {
         fuse_session_unmount(f->se);

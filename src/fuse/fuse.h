@@ -13,6 +13,7 @@ struct zc_fuse_config {
     struct zc_fetch *fetch;     /* the vfs's: asked back for what is kept */
     const char *mountpoint;     /* absolute, checked by the caller */
     const char *fsname;         /* shown as the device: the source */
+    bool noexec;                /* programs in it cannot be run */
     bool allow_other;           /* needs root or user_allow_other in /etc/fuse.conf */
     enum zc_toggle passthrough; /* ZC_AUTO, or ZC_OFF */
     enum zc_toggle

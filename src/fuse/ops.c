@@ -178,6 +178,7 @@ static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
         .f_frsize = 4096,
         .f_blocks = (fsblkcnt_t)1 << 40,
         .f_bfree = (fsblkcnt_t)1 << 39,
+        .f_bavail = (fsblkcnt_t)1 << 39,
         .f_files = (fsfilcnt_t)1 << 40,
         .f_ffree = (fsfilcnt_t)1 << 39,
         .f_namemax = 255,
@@ -623,6 +624,12 @@ static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    /* The kernel reads the backing file itself, but takes readahead(2) and POSIX_FADV_WILLNEED for
+       pages of this mount, which nobody would read. Without them nothing fails. */
+    if (h->passed) {
+        fuse_reply_err(req, EIO);
+        return;
+    }
     struct read_ctx *c = calloc(1, sizeof(*c));
     if (!c) {
         fuse_reply_err(req, ENOMEM);

@@ -181,11 +181,14 @@ static enum MHD_Result ctl_warm(struct zc_ctl *c, struct MHD_Connection *conn,
 
 /* ------------------------------------------------------------------ sources */
 
-static enum MHD_Result ctl_sources(struct zc_ctl *c, struct MHD_Connection *conn)
+/* note: "", or words that go with it. */
+static enum MHD_Result ctl_sources(struct zc_ctl *c, struct MHD_Connection *conn, const char *note)
 {
     json_t *v = c->ops->source_list(c->user);
     if (!v)
         return ctl_fail(conn, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory");
+    if (*note)
+        json_object_set_new(v, "note", zc_ctl_text(note));
     return ctl_reply(conn, MHD_HTTP_OK, v);
 }
 
@@ -201,7 +204,7 @@ static enum MHD_Result ctl_source_change(struct zc_ctl *c, struct MHD_Connection
             err.code = r;
         zc_ctl_source_free(&s);
     }
-    return r < 0 ? ctl_fail_err(conn, &err) : ctl_sources(c, conn);
+    return r < 0 ? ctl_fail_err(conn, &err) : ctl_sources(c, conn, err.text);
 }
 
 /* ------------------------------------------------------------------ requests */
@@ -226,7 +229,7 @@ static enum MHD_Result ctl_dispatch(struct zc_ctl *c, struct MHD_Connection *con
     if (status)
         return ctl_status(c, conn);
     if (sources)
-        return ctl_sources(c, conn);
+        return ctl_sources(c, conn, "");
     if (all)
         return ctl_cluster(c, conn, NULL);
     if (add || take)

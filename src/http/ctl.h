@@ -36,6 +36,7 @@ struct zc_ctl_ops {
     /* All nodes of the cluster; req: NULL, or paths to be counted. */
     json_t *(*cluster)(void *user, const struct zc_ctl_body *req, struct zc_error *err);
     json_t *(*source_list)(void *user); /* new reference */
+    /* 0 with words in err: they are told, too. */
     int (*source_add)(void *user, const struct zc_ctl_source *req, struct zc_error *err);
     int (*source_remove)(void *user, const struct zc_ctl_source *req, struct zc_error *err);
 };

@@ -475,8 +475,9 @@ def test_without_the_key_there_is_nothing(make, data, work):
         f.write("A" * 43 + "=\n")
     cluster.nodes.pop(1).umount()
     stranger.start(1)
-    time.sleep(3)
+    wait_for(lambda: "no node of --join has answered" in cluster.zc.log_tail(), 30, 0.2, "nobody was told")
     assert stranger.ring(1)["nodes"] == 1
+    assert "no other one is in sight" in cluster.zc.ok("status", stranger.nodes[1]).stdout
     assert [m for m in cluster.ring(0)["members"] if m["state"] == "alive" and not m["self"]] == []
 
 

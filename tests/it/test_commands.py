@@ -12,6 +12,8 @@ import subprocess
 import termios
 import threading
 
+from servers import s3
+
 FRAME = re.compile(r"(\d+) of (?:at least )?(\d+) files, ")
 
 
@@ -79,6 +81,37 @@ def test_progress_of_warm(zc, proxy, stores, tree):
     assert lines, "nothing in more than five seconds"
     counts(lines)
     assert re.match(r"warmed 30 files, .*\n$", piped.stdout), piped.stdout
+
+
+def names_in(value):
+    """The names of all that is in a JSON value, but for options, which are in other pages."""
+    found = set()
+    for v in value if isinstance(value, list) else []:
+        found |= names_in(v)
+    for k, v in value.items() if isinstance(value, dict) else []:
+        found |= {k} | (names_in(v) if k != "options" else set())
+    return found
+
+
+def test_json_is_described(zc, tree):
+    """Each name that status prints is in its page, and the page has no others."""
+    point, cache = zc.place()
+    port = s3.free_port()
+    m = zc.mount(f"file://{tree[0]}", "--bind", f"127.0.0.1:{port}", "--peer-port", str(s3.free_port()),
+                 "--open-cache-limit", "0", point=point, cache=cache)
+    printed = names_in(m.status())
+    printed |= names_in(json.loads(zc.ok("status", "--cluster", "--cached", "--json", m.path).stdout))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(root + "/man/zcache-status.1", encoding="ascii") as f:
+        text = f.read()
+    page = text[text.index(".SH JSON"):text.index(".SH SEE ALSO")]
+    lines = [line for line in page.splitlines() if re.match(r"\.(B|BR|RB|BI) ", line)]
+    bold = {w for line in lines for w in re.findall(r"(?<![\\\w(-])[a-z]\w*(?![\w(]|\\-)", line[3:])}
+    # Values, commands, joining words, and what there is only when something failed.
+    other = {"on", "in", "alive", "suspect", "dead", "left", "zcache", "free", "warm", "and", "since_s", "error"}
+    assert printed - bold == set(), "not in the page"
+    assert bold - printed - other == set(), "not printed"
+    assert m.status()["options"]["open-cache-limit"] == 0
 
 
 def test_install(zc, work):

@@ -121,6 +121,7 @@ def test_a_dead_mount_is_replaced(zc, tree):
     with pytest.raises(OSError):
         os.listdir(first.path)
     assert first.left() != [first.cache + "/"]
+    zc.fails("status", words=[f"{first.path}: the daemon is gone"])  # which of all mounts it is
     second = zc.mount(source, point=first.path, cache=first.cache)
     assert mounts_below(first.path) == [first.path]
     assert second.read("one") == open(os.path.join(tree[0], "one"), "rb").read()

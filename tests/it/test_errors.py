@@ -62,6 +62,20 @@ def test_unknown_scheme(refused, source):
     refused(source, words=["s3"] if ":" in source else ["file://"], status=2)
 
 
+def test_words_in_the_wrong_order(zc, tree):
+    """mount takes the mount point last, source add takes it first."""
+    point, source = zc.place()[0], "file://" + tree[0]
+    zc.fails("mount", point, source, words=["MOUNTPOINT comes last"], status=2)
+    zc.fails("source", "add", "/a=" + source, point, words=["MOUNTPOINT comes first"], status=2)
+
+
+def test_option_of_the_mount_for_a_source(zc, tree):
+    zc.fails("source", "add", "--cache-size=1GiB", zc.place()[0], "/a=file://" + tree[0],
+             words=["--cache-size is an option of the whole mount"], status=2)
+    zc.fails("source", "add", "--regio=x", zc.place()[0], "/a=file://" + tree[0],
+             words=["unknown option", "--region"], status=2)
+
+
 def test_options_that_would_do_nothing(refused, tree):
     refused("--region", "us-east-1", f"file://{tree[0]}", words="region", status=2)
 
@@ -191,6 +205,22 @@ def test_wrong_bucket(store_refuses, kind):
 
 
 @pytest.mark.parametrize("kind", ["versitygw", "minio"])
+def test_wrong_prefix(zc, stores, tree, kind):
+    """An empty directory is what there is, and that is said, of each source; of a right one nothing is."""
+    server = stores.get(kind)
+    source = "s3://" + stores.bucket(server, "tree", tree[0])
+    point, cache = zc.place()
+    r = zc.ok("mount", "--cache-dir", cache, "/a=" + source + "/many", "/b=" + source + "/manny", "/c=" + source
+              + "/page", point, env=server.env())
+    said = r.stderr.splitlines()
+    assert len(said) == 2 and "/manny" in said[0] and "prefix" in said[0] and "/page" in said[1], r.stderr
+    assert os.listdir(os.path.join(point, "b")) == []
+    assert "/nope" in zc.ok("source", "add", point, "/d=" + source + "/nope").stderr
+    assert zc.ok("source", "add", point, "/e=" + source + "/large").stderr == ""
+    zc.ok("umount", point)
+
+
+@pytest.mark.parametrize("kind", ["versitygw", "minio"])
 def test_wrong_region(stores, zc, tree, kind):
     """Either the server does not care, or the message names the region."""
     server = stores.get(kind)
@@ -206,6 +236,14 @@ def test_wrong_region(stores, zc, tree, kind):
 
 def test_nobody_listens(store_refuses):
     store_refuses("minio", AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3.free_port()}", words=["refused|connect"])
+
+
+def test_name_node_that_is_not_there(refused, zc):
+    """A nameservice without its configuration, and a port at which nobody listens."""
+    refused("hdfs://prod.invalid/data", words=["prod.invalid", "nameservice", "--hadoop-conf"])
+    refused("hdfs://prod.invalid:8020/data", words=["prod.invalid", "HTTP address"])
+    refused(f"webhdfs://127.0.0.1:{s3.free_port()}/data", words=["HTTP address"])
+    assert "--hadoop-conf" in zc.run("doctor", "hdfs://prod.invalid/data").stdout
 
 
 def test_host_that_does_not_exist(store_refuses):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Right bytes, from every source, by the tools that people use; and nothing asked twice."""
 
+import errno
+import fcntl
 import mmap
 import os
 import stat
@@ -40,6 +42,63 @@ def test_every_byte_from_any_store(zc, stores, any_server, tree, work):
     m = zc.mount(f"s3://{bucket}", server=any_server)
     same_tree(m, folder, sizes)
     copy_and_check(m, folder, work)
+
+
+def fails_with(number, call, *args):
+    with pytest.raises(OSError) as e:
+        call(*args)
+    assert e.value.errno == number, e.value
+
+
+@pytest.mark.parametrize("options", [[], ["--passthrough", "off", "--io-uring", "off"]], ids=["kernel", "daemon"])
+def test_calls_that_are_not_reads(zc, tree, options):
+    """Of docs/SEMANTICS.md what no other test asks for."""
+    m = zc.mount(f"file://{tree[0]}", *options)
+    path = m.join("page")
+    fs = os.statvfs(m.path)
+    assert fs.f_bavail == fs.f_bfree == fs.f_blocks // 2 > 1 << 30 and fs.f_namemax == 255
+    fails_with(errno.ENOTSUP, os.listxattr, path)
+    fails_with(errno.ENOTSUP, os.getxattr, path, "user.x")
+    fails_with(errno.EROFS, os.setxattr, path, "user.x", b"y")
+    fails_with(errno.EINVAL, os.readlink, path)
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
+        fails_with(errno.EROFS, os.open, path, flags)
+    fails_with(errno.EROFS, os.open, m.join("new"), os.O_RDONLY | os.O_CREAT)
+    fails_with(errno.EISDIR, os.open, m.path, os.O_RDONLY | os.O_CREAT)
+    assert not os.access(path, os.W_OK) and os.access(path, os.R_OK)
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT)
+    try:
+        os.fsync(fd)
+        os.fdatasync(fd)
+        fails_with(errno.ENOTTY, fcntl.ioctl, fd, 0x5401)
+        assert os.lseek(fd, 5, os.SEEK_DATA) == 5 and os.lseek(fd, 5, os.SEEK_HOLE) == 4096
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with open(path, "rb") as other:
+            fails_with(errno.EAGAIN, fcntl.flock, other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+    for call in (os.rmdir, os.mkdir, os.unlink):
+        fails_with(errno.EROFS, call, m.join("many" if call is os.rmdir else "page" if call is os.unlink else "new"))
+    fails_with(errno.EROFS, os.rename, path, m.join("other"))
+    fails_with(errno.EROFS, os.chmod, path, 0o600)
+    fails_with(errno.EROFS, os.utime, path)
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("options", [[], ["--open-cache-limit", "0"], ["--passthrough", "off"]],
+                         ids=["lent", "passed", "daemon"])
+def test_advice_to_read_ahead(zc, tree, options):
+    """The kernel asks the daemon for pages then, of a file that it reads by itself, too."""
+    m = zc.mount(f"file://{tree[0]}", *options)
+    folder, paths = tree[0], ("page", "chunk+1", "large/ten")
+    m.warm()
+    for path in paths:
+        with open(m.join(path), "rb") as f, open(os.path.join(folder, path), "rb") as want:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            with mmap.mmap(f.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as area:
+                area.madvise(mmap.MADV_WILLNEED)
+                assert f.read() == area[:] == want.read(), path
+    assert m.status()["cache"]["disk_errors"] == 0
 
 
 @pytest.mark.parametrize("options", [

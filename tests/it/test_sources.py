@@ -320,6 +320,29 @@ def test_one_that_freezes_leaves_the_others_their_speed(zc, work, folder, hdfs_c
         s3.stop()
 
 
+def test_health_of_the_only_source(zc, work):
+    """A look at the mount point, which S3 need not be asked for, says nothing of whether the store answers."""
+    s3 = S3Store("minio", os.path.join(work, "server"))
+    try:
+        s3.put_many({"data/a/file": b"1"})
+        m = zc.mount(s3.url("data"), "--read-timeout", "2s", "--metadata-ttl", "minimal", env=s3.env)
+        assert m.read("a/file") == b"1"
+        s3.kill()
+        for _ in range(2):
+            with pytest.raises(OSError):
+                os.stat(m.join("a", "other"))
+            os.stat(m.path)
+        health = m.status()["sources"][0]["health"]
+        assert not health["ok"] and health["failures"] >= 2, health
+        assert "not answering" in zc.ok("status", m).stdout
+        s3.start()
+        assert m.read("a/file") == b"1"
+        assert m.status()["sources"][0]["health"]["ok"]
+        assert m.umount().returncode == 0
+    finally:
+        s3.stop()
+
+
 @pytest.mark.sanitized
 def test_one_that_is_killed_leaves_warm_and_umount(zc, work, folder):
     s3 = S3Store("minio", os.path.join(work, "server"))
@@ -452,7 +475,7 @@ def test_what_cannot_be_added_or_removed(zc, folder, stores):
             (["add", m, f"d={c}"], "write /d=", 2),
             (["add", m, "/d=gopher://x"], "scheme", 2),
             (["add", m, f"/d={c}", "--region", "x"], "no effect", 2),
-            (["add", m, f"/d={c}", "--cache-size", "1GiB"], "unknown option", 2),
+            (["add", m, f"/d={c}", "--cache-size", "1GiB"], "option of the whole mount", 2),
             (["add", m, "/d=file:///no/such"], "/no/such", 1),
             (["add", "--endpoint-url", stores.get("versitygw").url, m, "/d=s3://bucket"], "/d.*credentials", 1),
             (["add", m.join("a"), f"/d={c}"], "mount point", 1),

@@ -100,6 +100,20 @@ def test_a_user_mounts(user_place, uring):
     m.ended()
 
 
+def test_why_a_user_cannot_mount(user_place):
+    """A folder of somebody else's, and a device that the user may not open."""
+    z = user_place
+    point, cache = z.place()
+    os.chown(cache, USER, USER)
+    os.chmod(point, 0o755)
+    options = ["mount", "--cache-dir", cache, f"file://{z.source}", point]
+    z.fails(*options, prefix=AS_USER, env={"HOME": z.work}, words=["where they may write"])
+    os.chown(point, USER, USER)
+    os.chmod("/dev/fuse", 0o600)
+    z.fails(*options, prefix=AS_USER, env={"HOME": z.work}, words=["may not open /dev/fuse"])
+    assert os.listdir(cache) == []
+
+
 def test_another_user_cannot_unmount(user_place):
     m = user_place.mount_as_user()
     z, other = user_place, ["/usr/bin/setpriv", "--reuid", "65533", "--regid", "65533", "--clear-groups"]
@@ -182,6 +196,29 @@ def test_a_line_of_fstab(zc, work, helper):
     assert (options["metadata-ttl"], options["allow-other"], options["cache-size"]) == (300.0, True, 64 << 20)
     subprocess.run(["umount", point], check=True, timeout=60)
     m.ended()
+
+
+@pytest.mark.parametrize("words,runs", [("users", False), ("user,exec", True)])
+def test_words_of_fstab_that_mean_others(zc, work, helper, words, runs):
+    """mount(8) makes noexec, nosuid and nodev of user and users, unless told otherwise."""
+    source = os.path.join(work, "source")
+    os.makedirs(source)
+    script = os.path.join(source, "script")
+    with open(script, "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\nexit 7\n")
+    os.chmod(script, 0o755)
+    point, cache = zc.place()
+    fstab = os.path.join(work, "fstab")
+    with open(fstab, "w", encoding="ascii") as f:
+        f.write(f"file://{source} {point} zcache {words},ro,noauto,cache_dir={cache},cache_size=64MiB 0 0\n")
+    subprocess.run(["mount", "-T", fstab, point], check=True, env={**zc.env, "PATH": os.environ["PATH"]}, timeout=60)
+    m = Mount(zc, "file://" + source, point, cache, False)
+    zc.mounts.append(m)
+    if runs:
+        assert subprocess.run([m.join("script")], check=False).returncode == 7
+    else:
+        with pytest.raises(PermissionError):
+            subprocess.run([m.join("script")], check=False)
 
 
 @pytest.mark.sanitized

@@ -108,6 +108,7 @@ static void sources_resolve(void **state)
         {"", ZC_HDFS_WEBHDFS, "a:1,b:2", "a:1,b:2", "http://a:1 http://b:2"},
         {"", ZC_HDFS_WEBHDFS, "[::1]:9870", "[::1]:9870", "http://[::1]:9870"},
         {"", ZC_HDFS_HDFS, "nn:8020", "nn:8020", "http://nn:9870"},
+        {"", ZC_HDFS_HDFS, "prod", "prod", "http://prod:9870"},
         {P("fs.defaultFS", "hdfs://nn:8020/") P("dfs.namenode.http-address", "web:50070"),
          ZC_HDFS_HDFS, "", "nn:8020", "http://web:50070"},
         {P("dfs.namenode.rpc-address", "nn:8020") P("dfs.namenode.http-address", "0.0.0.0:1"),
@@ -130,6 +131,7 @@ static void sources_resolve(void **state)
             zc_buf_addf(&urls, "%s%s", k ? " " : "", t.nn[k].url);
         assert_string_equal(t.name, cases[i].name);
         assert_string_equal(urls.p, cases[i].urls);
+        assert_int_equal(t.guessed, strcmp(cases[i].authority, "prod") == 0);
         hdfs_target_free(&t);
         hdfs_conf_free(c);
     }

@@ -104,6 +104,59 @@ static void every_option_is_described(void **state)
         check(c);
 }
 
+/* "Default: 60s." of a text -> "60s". */
+static bool default_word(const char *text, char word[64])
+{
+    const char *s = strstr(text, "Default: ");
+    size_t n = s ? strcspn(s + 9, " ,;\n") : 0;
+    if (n && s[9 + n - 1] == '.')
+        n--;
+    if (!n || n >= 64)
+        return false;
+    memcpy(word, s + 9, n);
+    word[n] = 0;
+    return true;
+}
+
+/* The default that --help names is the one that an option has when it is not given, and the man
+ * page has the same. Those that are words (the profile's, who mounts) or depend on the machine are
+ * for the eye. */
+static void defaults_are_true(void **state)
+{
+    zc_autofree char *man = page("zcache-mount.1");
+    unsigned looked = 0;
+    for (size_t i = 0; i < zc_mount_table.n; i++) {
+        const struct zc_opt *o = &zc_mount_table.opts[i];
+        struct zc_mount_opts plain, set;
+        struct zc_opt_args args = {0};
+        struct zc_error err;
+        char word[64], head[80];
+        bool number = o->type == ZC_OPT_SIZE || o->type == ZC_OPT_DURATION ||
+                      o->type == ZC_OPT_UINT || o->type == ZC_OPT_TTL || o->type == ZC_OPT_RATIO ||
+                      o->type == ZC_OPT_CHOICE;
+        zc_mount_opts_init(&plain);
+        zc_mount_opts_init(&set);
+        if (!number || !default_word(o->help, word) ||
+            zc_opt_set(zc_mount_table, o->name, word, &set, &args, &err) < 0 ||
+            strcmp(o->name, "memory-target") == 0) {
+            zc_opt_args_free(&args);
+            continue;
+        }
+        if (memcmp(&set, &plain, sizeof(set)) != 0)
+            fail_msg("--%s is not %s unless it is given", o->name, word);
+        zc_opt_args_free(&args);
+        snprintf(head, sizeof(head), ".BI --%s ", o->name);
+        char *at = strstr(man, head), *end = at ? strstr(at, "\n.TP") : NULL, said[64];
+        assert_non_null(end);
+        *end = 0;
+        if (!default_word(at, said) || strcmp(said, word) != 0)
+            fail_msg("zcache-mount.1 has another default of --%s than %s", o->name, word);
+        *end = '\n';
+        looked++;
+    }
+    assert_int_equal(looked, 12);
+}
+
 static void every_command_is_in_the_first_page(void **state)
 {
     zc_autofree char *man = page("zcache.1");
@@ -196,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_is_described),
+        cmocka_unit_test(defaults_are_true),
         cmocka_unit_test(every_command_is_in_the_first_page),
         cmocka_unit_test(doctor_takes_what_says_how_to_reach_a_source),
         cmocka_unit_test(names_and_letters_are_used_once),
