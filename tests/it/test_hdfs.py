@@ -412,7 +412,10 @@ class TestSimple:
             refuse, tokens = None, 0
 
             def do_GET(self):
-                kind, Doorman.refuse = Doorman.refuse, None
+                # The kernel may look at the root whenever it likes, and a root that is refused stays as it was.
+                kind = None
+                if not self.path.startswith("/webhdfs/v1/door?op=GETFILESTATUS&"):
+                    kind, Doorman.refuse = Doorman.refuse, None
                 Doorman.tokens += "GETDELEGATIONTOKEN" in self.path
                 if kind:
                     body = b'{"RemoteException":{"exception":"SecurityException","message":"no"}}'
