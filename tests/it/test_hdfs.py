@@ -780,3 +780,71 @@ class TestKerberos:
         # The principal is HTTP/localhost, and 127.0.0.1 is another name.
         zc.fails("mount", "--cache-dir", cache, *alice, f"webhdfs://127.0.0.1:{c.http}/", point, env=c.krb_env(),
                  words="HTTP/127.0.0.1")
+
+
+@pytest.fixture(scope="class")
+def secure_pair(base):
+    with hdfs.KerberosPair(os.path.join(base, "hdfs-krb-ha"), datanodes=1) as c:
+        yield c
+
+
+def audited(cluster, i, pattern):
+    """What NameNode i did for whom, as it wrote it down."""
+    with open(cluster.daemons[f"nn{i}"].log, encoding="utf-8", errors="replace") as f:
+        return [line for line in f if re.search(pattern, line)]
+
+
+class TestSecurePair:
+    """Two NameNodes, and Kerberos."""
+
+    def test_failover_with_a_token(self, zc, secure_pair):
+        """The token that one NameNode gave is good at the other, for its questions and for the DataNodes'."""
+        c = secure_pair
+        files = {f"f{i}": make_bytes(30000 + i, f"kha{i}") for i in range(20)}
+        files["large"] = make_bytes(24 * MIB, "kha")
+        files |= {f"new{i}": make_bytes(5 * MIB + i, f"khan{i}") for i in range(3)}
+        c.put_many({"/ha/" + p: d for p, d in files.items()})
+        m = zc.mount("hdfs://zc/ha", "--hadoop-conf", c.conf, "--metadata-ttl", "minimal", "--cache-size", "16MiB",
+                     "--hdfs-keytab", c.keytab("alice"), env=c.krb_env())
+        bad, over, reads = [], threading.Event(), [0]
+
+        def reader(seed):
+            rnd = random.Random(seed)
+            while not over.is_set():
+                p = rnd.choice([p for p in files if not p.startswith("new")])
+                try:
+                    if m.read(p) != files[p]:
+                        bad.append(f"{p}: wrong bytes")
+                    reads[0] += 1
+                except OSError as e:
+                    bad.append(f"{p}: {e!r}")
+
+        def go_on(new):
+            """The readers do, and what is not in the cache comes from a DataNode."""
+            before = reads[0]
+            assert m.read(new) == files[new]
+            wait_for(lambda: reads[0] >= before + 6 or bad, 60, message=f"no reads after {before}")
+
+        threads = [threading.Thread(target=reader, args=(i,)) for i in range(2)]
+        for t in threads:
+            t.start()
+        try:
+            go_on("new0")
+            first = c.failover()
+            go_on("new1")
+            # A login while the first that is asked for a token has none to give.
+            m2 = zc.mount("hdfs://zc/ha", "--hadoop-conf", c.conf, "--hdfs-keytab", c.keytab("bob"), env=c.krb_env())
+            assert m2.read("f0") == files["f0"]
+            c.kill_active()
+            go_on("new2")
+            assert m2.read("large") == files["large"]
+        finally:
+            over.set()
+            for t in threads:
+                t.join(60)
+        assert not bad, bad[:5]
+        given = [audited(c, i, r"allowed=true\s+ugi=alice.*cmd=getDelegationToken") for i in (first, 3 - first)]
+        assert [len(g) for g in given] == [1, 0], given
+        assert audited(c, 3 - first, r"allowed=true\s+ugi=alice.*auth:TOKEN.*cmd=getfileinfo")
+        m.umount()
+        assert audited(c, first, r"ugi=alice.*cmd=cancelDelegationToken"), "its token lives on"
