@@ -545,6 +545,18 @@ class TestPair:
         m = zc.mount(f"webhdfs://{hosts}/plain", server=pair)
         assert m.read("f") == b"either"
 
+    def test_a_silent_one_does_not_use_up_the_time(self, zc, pair):
+        """That --read-timeout gives: the other one is asked as long as there is some left."""
+        pair.mkdir("/silent/f")
+        standby = 3 - pair.active
+        hosts = ",".join(f"127.0.0.1:{pair.ports[i][1]}" for i in (standby, pair.active))
+        pair.daemons[f"nn{standby}"].freeze()
+        try:
+            m = zc.mount(f"webhdfs://{hosts}/silent", "--read-timeout", "6s", server=pair)
+            assert os.listdir(m) == ["f"]
+        finally:
+            pair.daemons[f"nn{standby}"].thaw()
+
     def test_no_active_namenode(self, zc, pair):
         port = pair.ports[3 - pair.active][1]
         point, cache = zc.place()
