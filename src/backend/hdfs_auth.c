@@ -134,12 +134,17 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
                     struct zc_buf *body, struct zc_error *err)
 {
     zc_autofree char *header = NULL, *host = NULL, *url = NULL, *name = NULL;
+    int64_t connect_ns = 0, most_ns = AUTH_HTTP_NS;
     struct hdfs_login login = {.keytab = a->keytab, .principal = a->principal, .cache = a->cache};
     pthread_mutex_lock(&a->lock);
     bool dead = a->dead;
     if (!dead) {
         host = strdup(a->h->target.nn[nn].host);
         name = strdup(a->h->target.nn[nn].name);
+        if (a->h->target.n > 1) { /* its share of the time that a mount has */
+            connect_ns = HDFS_CONNECT_NS;
+            most_ns = ZC_MIN(HDFS_STALL_NS, a->h->probe_ns / (int64_t)a->h->target.n);
+        }
         if (asprintf(&url, "%s/webhdfs/v1/?%s", a->h->target.nn[nn].url, query) < 0)
             url = NULL;
     }
@@ -161,7 +166,8 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
                 .url = url,
                 .headers = headers,
                 .tls = &a->h->tls,
-                .deadline_ns = zc_now_ns() + AUTH_HTTP_NS,
+                .connect_timeout_ns = connect_ns,
+                .deadline_ns = zc_now_ns() + most_ns,
                 .data = auth_http_data,
                 .done = auth_http_done,
             },
@@ -185,6 +191,15 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
     return r;
 }
 
+/* That one is asked first from now on. */
+static void auth_answered(struct hdfs_auth *a, size_t nn)
+{
+    pthread_mutex_lock(&a->lock);
+    if (!a->dead)
+        atomic_store(&a->h->active, (unsigned)nn);
+    pthread_mutex_unlock(&a->lock);
+}
+
 /* Each NameNode once, beginning with the one that answered last. */
 static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *query,
                         struct zc_buf *body, struct zc_error *err)
@@ -201,6 +216,8 @@ static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *que
         return -ECANCELED;
     for (size_t i = 0; i < n; i++) {
         int r = auth_ask(a, (first + i) % n, method, query, body, &one);
+        if (r == 0)
+            auth_answered(a, (first + i) % n);
         if (r == 0 || r == -ECANCELED)
             return r;
         r = auth_code(r);

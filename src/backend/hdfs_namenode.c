@@ -16,8 +16,6 @@
 #include <string.h>
 
 #define CALL_AUTH_TRIES 2
-#define CALL_CONNECT_NS (4 * ZC_NS_PER_S) /* where there is another NameNode to ask */
-#define CALL_STALL_NS (10 * ZC_NS_PER_S)
 #define CALL_ALONE_STALL_NS (15 * ZC_NS_PER_S)
 #define OP_DEADLINE_NS (60 * ZC_NS_PER_S) /* of requests that have none */
 
@@ -293,9 +291,9 @@ static void call_try(struct hdfs_op *op)
             .url = c->url.p,
             .expect = c->expect,
             .deadline_ns = op->base->deadline_ns,
-            .connect_timeout_ns = alone ? 0 : ZC_MIN(share, CALL_CONNECT_NS),
+            .connect_timeout_ns = alone ? 0 : ZC_MIN(share, HDFS_CONNECT_NS),
             .stall_ns =
-                hdfs_op_stall_ns(op, alone ? CALL_ALONE_STALL_NS : ZC_MIN(share, CALL_STALL_NS)),
+                hdfs_op_stall_ns(op, alone ? CALL_ALONE_STALL_NS : ZC_MIN(share, HDFS_STALL_NS)),
             .header = call_header,
             .data = call_data,
             .done = call_done,

@@ -21,6 +21,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* Of one NameNode, where there is another to ask. */
+#define HDFS_CONNECT_NS (4 * ZC_NS_PER_S)
+#define HDFS_STALL_NS (10 * ZC_NS_PER_S)
+
 #define HDFS_ANSWER_MAX ((size_t)64 << 20) /* bytes of a listing */
 #define HDFS_SMALL_MAX                                                                             \
     ((size_t)4 << 20) /* bytes of another answer, and of a gateway's piece of a file */
