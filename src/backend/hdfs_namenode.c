@@ -127,12 +127,13 @@ void hdfs_op_ended(struct hdfs_op *op)
 int hdfs_op_auth(struct hdfs_op *op, struct zc_buf *url, uint64_t *gen)
 {
     struct hdfs *h = op->h;
+    op->wait.until_ns = op->deadline_ns;
     pthread_mutex_lock(&h->lock);
     int r = hdfs_op_cancelled(op) ? -ECANCELED : hdfs_auth_query(h->auth, url, &op->wait, gen);
     pthread_mutex_unlock(&h->lock);
     /* With 0, op may be gone already. */
     if (r < 0 && r != -ECANCELED && r != -ENOMEM)
-        hdfs_auth_why(h->auth, &op->base->err);
+        hdfs_auth_why(h->auth, NULL, &op->base->err);
     return r;
 }
 
@@ -259,7 +260,7 @@ static void call_resume(struct hdfs_op *op, int err)
         return;
     }
     if (err != -ECANCELED)
-        hdfs_auth_why(op->h->auth, &op->base->err);
+        hdfs_auth_why(op->h->auth, &op->wait, &op->base->err);
     call_finish(op, hdfs_op_fail(op, err, NULL));
 }
 

@@ -724,6 +724,42 @@ class TestKerberos:
                 break
         assert listed, "the listings waited for the KDC" if waits else "no renewal was tried"
 
+    @pytest.mark.parametrize("silent", ["KDC", "NameNode"])
+    def test_a_login_that_takes_too_long(self, zc, secure, silent):
+        """Who waits for one waits as long as --read-timeout says, and no longer."""
+        c = secure
+        point, cache = zc.place()
+        process = c.kdc if silent == "KDC" else c.daemons["nn"].process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            zc.fails("mount", "--cache-dir", cache, "--read-timeout", "2s", "--hdfs-keytab", c.keytab("alice"),
+                     c.url + "/data", point, env=c.krb_env(),
+                     words=["login", r"given up after [2-9][.][0-9] s \(--read-timeout\)"])
+            took = time.monotonic() - began
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert 2 <= took < 13, took  # an end does not wait for the login either
+
+    def test_a_login_under_way_leaves_umount(self, zc, secure, work):
+        """Of a mount that a source is just added to."""
+        c = secure
+        os.mkdir(os.path.join(work, "plain"))
+        m = zc.mount([f"/plain=file://{work}/plain"], env=c.krb_env())
+        adding = threading.Thread(target=lambda: zc.run(
+            "source", "add", "--hdfs-keytab", c.keytab("alice"), m, f"/home={c.url}/home"))
+        c.kdc.send_signal(signal.SIGSTOP)
+        try:
+            adding.start()
+            time.sleep(1)
+            began = time.monotonic()
+            m.umount()
+            took = time.monotonic() - began
+        finally:
+            c.kdc.send_signal(signal.SIGCONT)
+        adding.join(60)
+        assert took < 12, took
+
     def test_a_source_has_its_own_tickets(self, zc, secure, work):
         """And not those of one that was there before it, which may have had the same place in memory."""
         c = secure
