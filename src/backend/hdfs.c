@@ -591,7 +591,7 @@ void zc_hdfs_look(struct zc_backend *be, struct zc_hdfs_view *out)
 {
     const struct hdfs *h = zc_container_of(be, struct hdfs, be);
     struct zc_error why = {0};
-    hdfs_auth_why(h->auth, &why);
+    hdfs_auth_why(h->auth, NULL, &why);
     *out = (struct zc_hdfs_view){.n = h->target.n,
                                  .active = atomic_load(&h->active),
                                  .kerberos = h->target.kerberos,

@@ -10,7 +10,8 @@
  *
  * Logins block on the KDC and run on a worker of their own, so that listings go on with a token
  * that is still good. The struct is shared with that job, since the KDC may keep it longer than the
- * source lives.
+ * source lives. Who waits for a login waits as long as his own time lasts: a tick of the network's
+ * clock, which goes while anybody waits, sends off those whose time is over.
  */
 #include "backend/hdfs_priv.h"
 #include "backend/hdfs_token.h"
@@ -30,6 +31,7 @@
     (3600 * ZC_NS_PER_S)                 /* when the server does not say how long a token lives    \
                                           */
 #define AUTH_LATER_NS (10 * ZC_NS_PER_S) /* after a renewal that failed */
+#define AUTH_TICK_NS (ZC_NS_PER_S / 4)
 
 struct hdfs_auth {
     struct hdfs *h; /* not to be touched once dead */
@@ -49,6 +51,8 @@ struct hdfs_auth {
     int64_t renew_at_ns; /* the token is renewed from here on */
     int64_t life_ns;     /* that it had when it was new */
     struct zc_list waiters;
+    bool ticks;        /* there is a timer for them, which has a reference */
+    char asked[256];   /* by the job, for words */
     int64_t failed_ns; /* when a login failed last; 0: none did */
     struct zc_error why;
     struct hdfs_job job;
@@ -134,12 +138,19 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
                     struct zc_buf *body, struct zc_error *err)
 {
     zc_autofree char *header = NULL, *host = NULL, *url = NULL, *name = NULL;
+    int64_t connect_ns = 0, most_ns = AUTH_HTTP_NS;
     struct hdfs_login login = {.keytab = a->keytab, .principal = a->principal, .cache = a->cache};
     pthread_mutex_lock(&a->lock);
     bool dead = a->dead;
     if (!dead) {
+        snprintf(a->asked, sizeof(a->asked), "a KDC, asked for HTTP/%.200s,",
+                 a->h->target.nn[nn].host);
         host = strdup(a->h->target.nn[nn].host);
         name = strdup(a->h->target.nn[nn].name);
+        if (a->h->target.n > 1) { /* its share of the time that a mount has */
+            connect_ns = HDFS_CONNECT_NS;
+            most_ns = ZC_MIN(HDFS_STALL_NS, a->h->probe_ns / (int64_t)a->h->target.n);
+        }
         if (asprintf(&url, "%s/webhdfs/v1/?%s", a->h->target.nn[nn].url, query) < 0)
             url = NULL;
     }
@@ -161,11 +172,15 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
                 .url = url,
                 .headers = headers,
                 .tls = &a->h->tls,
-                .deadline_ns = zc_now_ns() + AUTH_HTTP_NS,
+                .connect_timeout_ns = connect_ns,
+                .deadline_ns = zc_now_ns() + most_ns,
                 .data = auth_http_data,
                 .done = auth_http_done,
             },
     };
+    pthread_mutex_lock(&a->lock);
+    snprintf(a->asked, sizeof(a->asked), "%.200s", name);
+    pthread_mutex_unlock(&a->lock);
     r = auth_http_run(&x, false);
     if (r < 0) {
         zc_error_set(err, r, "%s: %s", name, x.http.why[0] ? x.http.why : strerror(-r));
@@ -185,6 +200,15 @@ static int auth_ask(struct hdfs_auth *a, size_t nn, const char *method, const ch
     return r;
 }
 
+/* That one is asked first from now on. */
+static void auth_answered(struct hdfs_auth *a, size_t nn)
+{
+    pthread_mutex_lock(&a->lock);
+    if (!a->dead)
+        atomic_store(&a->h->active, (unsigned)nn);
+    pthread_mutex_unlock(&a->lock);
+}
+
 /* Each NameNode once, beginning with the one that answered last. */
 static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *query,
                         struct zc_buf *body, struct zc_error *err)
@@ -201,6 +225,8 @@ static int auth_ask_any(struct hdfs_auth *a, const char *method, const char *que
         return -ECANCELED;
     for (size_t i = 0; i < n; i++) {
         int r = auth_ask(a, (first + i) % n, method, query, body, &one);
+        if (r == 0)
+            auth_answered(a, (first + i) % n);
         if (r == 0 || r == -ECANCELED)
             return r;
         r = auth_code(r);
@@ -292,6 +318,8 @@ static void auth_run(struct hdfs_job *job)
     old = a->token ? strdup(a->token) : NULL;
     gen = a->gen;
     life_new = a->life_ns;
+    if (a->token_file)
+        snprintf(a->asked, sizeof(a->asked), "a name service");
     pthread_mutex_unlock(&a->lock);
 
     if (a->token_file) {
@@ -310,6 +338,7 @@ static void auth_run(struct hdfs_job *job)
     pthread_mutex_lock(&a->lock);
     if (r == 0 && kept && a->gen == gen && a->token) {
         a->renew_at_ns = zc_now_ns() + life_ns / 4 * 3;
+        a->failed_ns = 0;
     } else if (r == 0 && token) {
         auth_take_token(a, zc_steal_ptr(&token), life_ns);
     } else if (a->token) {
@@ -362,6 +391,61 @@ static int auth_start(struct hdfs_auth *a)
 
 /* ---- for requests ---- */
 
+static void auth_tick(void *arg, bool net_ends);
+
+/* Locked. */
+static int auth_tick_start(struct hdfs_auth *a)
+{
+    if (a->ticks)
+        return 0;
+    int r = zc_net_timer(a->h->net, 0, AUTH_TICK_NS, auth_tick, a);
+    if (r == 0) {
+        a->ticks = true;
+        a->refs++;
+    }
+    return r;
+}
+
+static void auth_tick(void *arg, bool net_ends)
+{
+    struct hdfs_auth *a = arg;
+    struct zc_list late = ZC_LIST_INIT(late);
+    int64_t now = zc_now_ns();
+    pthread_mutex_lock(&a->lock);
+    zc_list_for_each_safe (it, tmp, &a->waiters) {
+        struct hdfs_wait *w = zc_list_entry(it, struct hdfs_wait, link);
+        if (!net_ends && now < w->until_ns)
+            continue;
+        zc_list_del(it);
+        w->queued = false;
+        w->late = !net_ends;
+        zc_list_push_back(&late, it);
+    }
+    a->ticks = false;
+    if (!net_ends && !a->dead && !zc_list_empty(&a->waiters))
+        auth_tick_start(a);
+    pthread_mutex_unlock(&a->lock);
+    for (struct zc_list *it; (it = zc_list_pop_front(&late));) {
+        struct hdfs_wait *w = zc_list_entry(it, struct hdfs_wait, link);
+        w->done(w, net_ends ? -ECANCELED : -ETIMEDOUT);
+    }
+    auth_unref(a);
+}
+
+/* Locked. */
+static int auth_wait(struct hdfs_auth *a, struct hdfs_wait *w)
+{
+    int r = auth_tick_start(a);
+    if (r == 0)
+        r = auth_start(a);
+    if (r == 0) {
+        w->late = false;
+        w->queued = true;
+        zc_list_push_back(&a->waiters, &w->link);
+    }
+    return r;
+}
+
 int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w, uint64_t *gen)
 {
     int r = 1;
@@ -379,11 +463,7 @@ int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w
     } else if (a->failed_ns && zc_now_ns() - a->failed_ns < AUTH_AGAIN_NS) {
         r = a->why.code;
     } else {
-        r = auth_start(a);
-        if (r == 0) {
-            zc_list_push_back(&a->waiters, &w->link);
-            w->queued = true;
-        }
+        r = auth_wait(a, w);
     }
     pthread_mutex_unlock(&a->lock);
     return r;
@@ -424,10 +504,13 @@ void hdfs_auth_cancel(struct hdfs_auth *a, struct hdfs_wait *w, unsigned lane)
     pthread_mutex_unlock(&a->lock);
 }
 
-void hdfs_auth_why(struct hdfs_auth *a, struct zc_error *out)
+void hdfs_auth_why(struct hdfs_auth *a, const struct hdfs_wait *w, struct zc_error *out)
 {
     pthread_mutex_lock(&a->lock);
-    if (a->failed_ns)
+    if (w && w->late)
+        zc_error_set(out, -ETIMEDOUT, "the login takes too long: %s has not answered yet",
+                     a->asked);
+    else if (a->failed_ns)
         *out = a->why;
     pthread_mutex_unlock(&a->lock);
 }

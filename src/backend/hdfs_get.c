@@ -383,7 +383,7 @@ static void get_resume(struct hdfs_op *op, int err)
 {
     struct get *g = get_of(op);
     if (err < 0 && err != -ECANCELED)
-        hdfs_auth_why(op->h->auth, &op->base->err);
+        hdfs_auth_why(op->h->auth, &op->wait, &op->base->err);
     if (err < 0)
         get_finish(g, err);
     else

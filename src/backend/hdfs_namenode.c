@@ -3,9 +3,10 @@
  * One question to the NameNodes, and the ways of a request (op) that asks it.
  *
  * A question goes to the NameNode that answered last. One that is a standby, starts up, refuses the
- * connection or is silent hands it to the next; when all have been asked, the question fails with
- * what each of them said, and the retry wrapper asks again later, within the reader's deadline.
- * Credentials that are not taken are replaced, and the same NameNode is asked again.
+ * connection or is silent for its share of the time hands it to the next; when all have been asked,
+ * the question fails with what each of them said, and the retry wrapper asks again later, within
+ * the reader's deadline. Credentials that are not taken are replaced, and the same NameNode is
+ * asked again.
  */
 #include "backend/hdfs_priv.h"
 
@@ -15,8 +16,6 @@
 #include <string.h>
 
 #define CALL_AUTH_TRIES 2
-#define CALL_CONNECT_NS (4 * ZC_NS_PER_S) /* where there is another NameNode to ask */
-#define CALL_STALL_NS (10 * ZC_NS_PER_S)
 #define CALL_ALONE_STALL_NS (15 * ZC_NS_PER_S)
 #define OP_DEADLINE_NS (60 * ZC_NS_PER_S) /* of requests that have none */
 
@@ -128,12 +127,13 @@ void hdfs_op_ended(struct hdfs_op *op)
 int hdfs_op_auth(struct hdfs_op *op, struct zc_buf *url, uint64_t *gen)
 {
     struct hdfs *h = op->h;
+    op->wait.until_ns = op->deadline_ns;
     pthread_mutex_lock(&h->lock);
     int r = hdfs_op_cancelled(op) ? -ECANCELED : hdfs_auth_query(h->auth, url, &op->wait, gen);
     pthread_mutex_unlock(&h->lock);
     /* With 0, op may be gone already. */
     if (r < 0 && r != -ECANCELED && r != -ENOMEM)
-        hdfs_auth_why(h->auth, &op->base->err);
+        hdfs_auth_why(h->auth, NULL, &op->base->err);
     return r;
 }
 
@@ -260,7 +260,7 @@ static void call_resume(struct hdfs_op *op, int err)
         return;
     }
     if (err != -ECANCELED)
-        hdfs_auth_why(op->h->auth, &op->base->err);
+        hdfs_auth_why(op->h->auth, &op->wait, &op->base->err);
     call_finish(op, hdfs_op_fail(op, err, NULL));
 }
 
@@ -283,14 +283,18 @@ static void call_try(struct hdfs_op *op)
     if (r == 0)
         return;
     if (r > 0) {
+        /* One that is silent leaves those behind it their share of the time. */
         bool alone = h->target.n == 1;
+        int64_t left = ZC_MAX(op->deadline_ns - zc_now_ns(), (int64_t)0);
+        int64_t share = ZC_MAX(left / (int64_t)(h->target.n - c->tried), ZC_NS_PER_MS);
         c->http = (struct zc_http){
             .method = c->method,
             .url = c->url.p,
             .expect = c->expect,
             .deadline_ns = op->base->deadline_ns,
-            .connect_timeout_ns = alone ? 0 : CALL_CONNECT_NS,
-            .stall_ns = hdfs_op_stall_ns(op, alone ? CALL_ALONE_STALL_NS : CALL_STALL_NS),
+            .connect_timeout_ns = alone ? 0 : ZC_MIN(share, HDFS_CONNECT_NS),
+            .stall_ns =
+                hdfs_op_stall_ns(op, alone ? CALL_ALONE_STALL_NS : ZC_MIN(share, HDFS_STALL_NS)),
             .header = call_header,
             .data = call_data,
             .done = call_done,

@@ -21,6 +21,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* Of one NameNode, where there is another to ask. */
+#define HDFS_CONNECT_NS (4 * ZC_NS_PER_S)
+#define HDFS_STALL_NS (10 * ZC_NS_PER_S)
+
 #define HDFS_ANSWER_MAX ((size_t)64 << 20) /* bytes of a listing */
 #define HDFS_SMALL_MAX                                                                             \
     ((size_t)4 << 20) /* bytes of another answer, and of a gateway's piece of a file */
@@ -76,8 +80,11 @@ struct hdfs_auth;
 /* Somebody who waits for a token. */
 struct hdfs_wait {
     struct zc_list link;
+    int64_t until_ns; /* -ETIMEDOUT comes then, give or take a quarter of a second */
     bool queued;
-    void (*done)(struct hdfs_wait *, int err); /* on the worker's thread */
+    bool late; /* that is what came: the login goes on */
+    /* On the worker's thread or a loop's. */
+    void (*done)(struct hdfs_wait *, int err);
 };
 
 int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_auth **out,
@@ -85,7 +92,7 @@ int hdfs_auth_new(struct hdfs *h, const struct zc_hdfs_config *cfg, struct hdfs_
 /* Some seconds at most, when a KDC or NameNode hangs. */
 void hdfs_auth_free(struct hdfs_auth *a);
 /* Adds "&user.name=..." or "&delegation=..." to an URL: 1, and *gen names the token. 0: one has to
-   be obtained first; w->done() comes. -errno. */
+   be obtained first; w->done() comes, at w->until_ns at the latest. -errno. */
 int hdfs_auth_query(struct hdfs_auth *a, struct zc_buf *url, struct hdfs_wait *w, uint64_t *gen);
 /* The server did not take what hdfs_auth_query gave as `gen`: a token will not be given again.
    negotiate: it offers a login by Kerberos. false: there is nothing else to give. */
@@ -93,8 +100,9 @@ bool hdfs_auth_refused(struct hdfs_auth *a, uint64_t gen, bool negotiate);
 /* If it waits: done() comes with -ECANCELED on that lane's loop, and not from here. It waits on
    when there is no memory for that. The caller may hold hdfs.lock. */
 void hdfs_auth_cancel(struct hdfs_auth *a, struct hdfs_wait *w, unsigned lane);
-/* Words of the last login that failed. */
-void hdfs_auth_why(struct hdfs_auth *a, struct zc_error *out);
+/* Words of the last login that failed; to w (or NULL), if it was sent off, of the one that goes on.
+ */
+void hdfs_auth_why(struct hdfs_auth *a, const struct hdfs_wait *w, struct zc_error *out);
 
 /* ---- DataNodes and blocks ---- */
 

@@ -494,11 +494,21 @@ static void retry_op_cancel(struct zc_backend *be, struct zc_req *req)
     retry_unref(op);
 }
 
+/* Who mounts and is kept from it by his own limit is told which one that is. */
+static void retry_probe_late(const struct retry *r, int e, int64_t took_ns, struct zc_error *err)
+{
+    if (!err || (e != -ETIMEDOUT && e != -EAGAIN) || took_ns < r->cfg.deadline_ns)
+        return;
+    size_t n = strlen(err->text);
+    snprintf(err->text + n, sizeof(err->text) - n, "; given up after %.1f s (--read-timeout)",
+             (double)took_ns / ZC_NS_PER_S);
+}
+
 /* A wrong endpoint must not take a minute to show itself. */
 static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
 {
     struct retry *r = retry_of(be);
-    int64_t until = zc_now_ns() + ZC_MIN(RETRY_PROBE_NS, r->cfg.deadline_ns);
+    int64_t began = zc_now_ns(), until = began + ZC_MIN(RETRY_PROBE_NS, r->cfg.deadline_ns);
     int e = -EAGAIN;
     for (int i = 0; i < RETRY_PROBES && zc_retry_useful(e) && zc_now_ns() < until; i++) {
         if (i) {
@@ -510,6 +520,7 @@ static int retry_op_probe(struct zc_backend *be, struct zc_error *err)
         e = zc_backend_probe(r->inner, err);
         retry_note(r, e, err);
     }
+    retry_probe_late(r, e, zc_now_ns() - began, err);
     be->part_size = r->inner->part_size; /* it may have seen what it has to do with */
     be->empty = r->inner->empty;
     return e;

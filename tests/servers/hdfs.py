@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real HDFS daemons on loopback, as processes of their own, for tests and benches.
 
-    with Cluster(folder) as c:          # a NameNode and two DataNodes; also HACluster, KerberosCluster
+    with Cluster(folder) as c:          # a NameNode and two DataNodes; also HACluster, KerberosCluster, KerberosPair
         c.put("/data/a", b"bytes")
         zcache mount c.url + "/data" ...
 
@@ -12,7 +12,7 @@ process is started by this one and ended by its pid.  HDFS_VERSION names the rel
 What the jars want that is not obvious: they lack webapps/, and empty folders on the class path do; dfs.*
 must stand in both site files; WebHDFS takes its kind of authentication from hadoop.http.authentication.type.
 
-From a shell:  python3 -m servers.hdfs simple|ha|kerberos FOLDER   (in tests/; `fetch` only fetches)
+From a shell:  python3 -m servers.hdfs simple|ha|kerberos|kerberos-ha FOLDER   (in tests/; `fetch` only fetches)
 """
 
 import argparse
@@ -316,8 +316,9 @@ class Cluster:
             time.sleep(0.1)
 
     def wait_ready(self):
-        self.wait(lambda: self.jmx(self.http, "FSNamesystemState", "NumLiveDataNodes") == self.n and
-                  self.jmx(self.http, "NameNodeInfo", "Safemode") == "")
+        port = self.namenode()[1]
+        self.wait(lambda: self.jmx(port, "FSNamesystemState", "NumLiveDataNodes") == self.n and
+                  self.jmx(port, "NameNodeInfo", "Safemode") == "")
 
     def restart(self, name):
         """Starts a daemon again and waits until it serves."""
@@ -456,6 +457,7 @@ class HACluster(Cluster):
         self.cp = f"{self.conf}:{classpath(self.version)}"
         self.write_conf()
         try:
+            self.before()
             if not os.path.exists(os.path.join(self.folder, "nn2", "current")):
                 self.tool(NN, "-Ddfs.ha.namenode.id=nn1", "-format", "-nonInteractive")
                 shutil.copytree(os.path.join(self.folder, "nn1"), os.path.join(self.folder, "nn2"))
@@ -496,10 +498,6 @@ class HACluster(Cluster):
         self.daemons[f"nn{i}"].start()
         self.wait(lambda: self.state(i) == "standby" and
                   self.jmx(self.ports[i][1], "NameNodeInfo", "Safemode") == "")
-
-    def wait_ready(self):
-        self.http = self.ports[self.active][1]
-        super().wait_ready()
 
     def namenode(self):
         return self.host, self.ports[self.active][1]
@@ -613,6 +611,7 @@ class KerberosCluster(Cluster):
             lines += [f"ktadd -k {self.keytab(p)} {p}" for p in ("hdfs", "alice", "bob")]
             self.krb_run("kadmin.local", "-r", self.realm, text="\n".join(lines) + "\n")
         self.start_kdc()
+        self.kinit("hdfs", f"{self.krb}/admin")
 
     def start_kdc(self):
         with open(os.path.join(self.krb, "kdc.out"), "ab") as log:
@@ -636,18 +635,19 @@ class KerberosCluster(Cluster):
     def kinit(self, who, cache, *options):
         self.krb_run("kinit", *options, "-kt", self.keytab(who), f"{who}@{self.realm}", cache=cache)
 
+    def tool(self, *command, env=None):
+        return super().tool(*command, env=env or self.krb_env(f"{self.krb}/admin"))
+
+    def jmx(self, port, bean, attribute, service="NameNode"):
+        try:
+            out = self.krb_run("curl", "-sS", "-m", "5", "--negotiate", "-u", ":",
+                               f"http://localhost:{port}/jmx?get=Hadoop:service={service},name={bean}::{attribute}",
+                               cache=f"{self.krb}/admin")
+            return json.loads(out)["beans"][0].get(attribute)
+        except (RuntimeError, ValueError, LookupError):
+            return None
+
     def wait_ready(self):
-        self.kinit("hdfs", f"{self.krb}/admin")
-
-        def ready():
-            try:
-                out = self.krb_run("curl", "-sS", "-m", "5", "--negotiate", "-u", ":",
-                                   f"http://localhost:{self.http}/jmx?get=Hadoop:service=NameNode,"
-                                   "name=FSNamesystemState::NumLiveDataNodes", cache=f"{self.krb}/admin")
-                return json.loads(out)["beans"][0].get("NumLiveDataNodes") == self.n
-            except (RuntimeError, ValueError, LookupError):
-                return False
-
         def token():
             try:
                 self.fresh_token()
@@ -655,7 +655,8 @@ class KerberosCluster(Cluster):
             except (RuntimeError, ValueError, LookupError):  # in safe mode there is none
                 return False
 
-        self.wait(ready)
+        port = self.namenode()[1]
+        self.wait(lambda: self.jmx(port, "FSNamesystemState", "NumLiveDataNodes") == self.n)
         self.wait(token)
         self.wait(lambda: self.ask("PUT", "/.ready", "MKDIRS")[0] == 200)
 
@@ -672,15 +673,19 @@ class KerberosCluster(Cluster):
         cache = f"{self.krb}/{who}.cc"
         self.kinit(who, cache)
         out = self.krb_run("curl", "-sS", "-m", "20", "--negotiate", "-u", ":",
-                           f"http://localhost:{self.http}/webhdfs/v1/?op=GETDELEGATIONTOKEN", cache=cache)
+                           f"http://localhost:{self.namenode()[1]}/webhdfs/v1/?op=GETDELEGATIONTOKEN", cache=cache)
         return json.loads(out)["Token"]["urlString"]
 
     def env(self):
         return self.krb_env()
 
 
+class KerberosPair(KerberosCluster, HACluster):
+    """Two NameNodes, and Kerberos."""
+
+
 def main():
-    kinds = {"simple": Cluster, "ha": HACluster, "kerberos": KerberosCluster}
+    kinds = {"simple": Cluster, "ha": HACluster, "kerberos": KerberosCluster, "kerberos-ha": KerberosPair}
     p = argparse.ArgumentParser(description="Runs HDFS until it is interrupted.")
     p.add_argument("kind", choices=[*kinds, "fetch"])
     p.add_argument("folder", nargs="?")
