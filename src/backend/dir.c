@@ -12,8 +12,8 @@
  * file that was written a moment ago may be written again without a change of its version. A get
  * therefore lets the tick of the file's last change pass before it reads: what it reads then is the
  * last content that can carry this version, and a write after that is seen by the check that
- * follows the last byte. Clocks of other machines (a network file system's) may be off by more;
- * that is beyond what stat() can tell.
+ * follows each piece, before it is handed on. Clocks of other machines (a network file system's)
+ * may be off by more; that is beyond what stat() can tell.
  */
 #include "backend/dir.h"
 #include "backend/dir_priv.h"
@@ -122,6 +122,10 @@ static int dir_get(struct dir_worker *w, struct zc_get_req *req, bool *theirs)
             return -errno;
         if (n == 0)
             return -ESTALE; /* it is shorter than its version says */
+        /* A reader may have the bytes as soon as they are handed on: not after a look at the end.
+         */
+        if ((r = dir_check_version(fd, req->version, &st)) < 0)
+            return r;
         atomic_fetch_add(&w->src->stats.bytes, (uint64_t)n);
         if ((r = req->data(req, w->block, (size_t)n)) < 0) {
             *theirs = true;
@@ -130,7 +134,7 @@ static int dir_get(struct dir_worker *w, struct zc_get_req *req, bool *theirs)
         off += (uint64_t)n;
         left -= (uint64_t)n;
     }
-    return dir_check_version(fd, req->version, &st);
+    return 0;
 }
 
 static void dir_get_run(struct dir_worker *w, struct zc_get_req *req)
