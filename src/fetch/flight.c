@@ -48,14 +48,20 @@ static void flight_collect(struct zc_object *o, uint64_t off, uint64_t len, bool
     }
 }
 
+bool fetch_awaited(const struct zc_object *o, uint64_t off, uint64_t len)
+{
+    zc_list_for_each (it, &o->waiters) {
+        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
+        if (w->off < off + len && w->off + w->len > off)
+            return true;
+    }
+    return false;
+}
+
 static bool flight_awaited(struct zc_object *o, uint64_t off, uint64_t len)
 {
     pthread_mutex_lock(&o->lock);
-    bool found = false;
-    zc_list_for_each (it, &o->waiters) {
-        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
-        found = found || (w->off < off + len && w->off + w->len > off);
-    }
+    bool found = fetch_awaited(o, off, len);
     pthread_mutex_unlock(&o->lock);
     return found;
 }
@@ -276,11 +282,18 @@ static void flight_done(struct zc_get_req *req, int err)
     unsigned how = (req->owner ? FETCH_OWNER : 0) | (req->exact ? FETCH_EXACT : 0) |
                    (req->replica ? FETCH_REPLICA : 0);
 
+    struct zc_list failed = ZC_LIST_INIT(failed);
+
     if (err == 0 && len)
         err = -EBADMSG; /* the backend broke its promise */
+    /* At once: who comes when the marks are gone has a flight of his own, and waits for that. */
     pthread_mutex_lock(&o->lock);
     zc_list_del(&fl->link);
+    bool awaited = fetch_awaited(o, off, len);
+    bool again = err == -ERESTART || (err == -ECANCELED && awaited);
     flight_unmark(o, off, len);
+    if (err < 0 && !again)
+        flight_collect(o, off, len, true, &failed);
     pthread_mutex_unlock(&o->lock);
 
     if (err == -ESTALE && !atomic_exchange(&o->stale, true)) {
@@ -292,15 +305,10 @@ static void flight_done(struct zc_get_req *req, int err)
         zc_warn("%s/%s: %s", src->identity, o->path,
                 req->base.err.text[0] ? req->base.err.text : strerror(-err));
     }
-    if (err == -ERESTART || (err == -ECANCELED && flight_awaited(o, off, len))) {
-        /* Somebody came while it was being cancelled, or its chunk moved: the rest is fetched anew.
-         */
-        if (flight_awaited(o, off, len))
-            prio = ZC_PRIO_DEMAND;
-        err = fetch_start(o, off, len, prio, how);
-    }
-    if (err < 0)
-        flight_fail_waiters(o, off, len, err);
+    flight_wake(&failed, err);
+    /* Somebody came while it was being cancelled, or its chunk moved: the rest is fetched anew. */
+    if (again)
+        fetch_start(o, off, len, awaited ? ZC_PRIO_DEMAND : prio, how);
     flight_free(fl);
     if (f->mem_used > f->cfg.memory)
         fetch_mem_trim(f);
@@ -423,6 +431,29 @@ static int flight_launch(struct zc_object *o, uint64_t off, uint64_t len, enum z
     return 0;
 }
 
+/* The run's marks go, and with them who waits for it. */
+static void flight_give_up(struct zc_object *o, uint64_t off, uint64_t len, int err)
+{
+    struct zc_list failed = ZC_LIST_INIT(failed);
+    pthread_mutex_lock(&o->lock);
+    flight_unmark(o, off, len);
+    flight_collect(o, off, len, true, &failed);
+    pthread_mutex_unlock(&o->lock);
+    flight_wake(&failed, err);
+}
+
+/* -EAGAIN is for who reads ahead. When a reader saw our marks and waits for them there is room: 0.
+   Else the marks are gone. */
+static int flight_no_room(struct zc_object *o, uint64_t off, uint64_t len, int err)
+{
+    pthread_mutex_lock(&o->lock);
+    bool awaited = fetch_awaited(o, off, len);
+    if (err == -EAGAIN && !awaited)
+        flight_unmark(o, off, len);
+    pthread_mutex_unlock(&o->lock);
+    return err == -EAGAIN && awaited ? flight_room(o, off, len, true) : err;
+}
+
 int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio prio, unsigned how)
 {
     uint64_t end = off + len, run;
@@ -434,18 +465,14 @@ int fetch_start(struct zc_object *o, uint64_t off, uint64_t len, enum zc_prio pr
         if (!more)
             return first_error;
         int r = flight_room(o, off, run, prio == ZC_PRIO_DEMAND);
-        if (r == -EAGAIN && flight_awaited(o, off, run))
-            r = flight_room(o, off, run, true); /* a reader saw our marks and waits for them */
+        if (r < 0)
+            r = flight_no_room(o, off, run, r);
         if (r == 0)
             r = flight_launch(o, off, run, prio, how);
-        if (r < 0) {
-            pthread_mutex_lock(&o->lock);
-            flight_unmark(o, off, run);
-            pthread_mutex_unlock(&o->lock);
-            flight_fail_waiters(o, off, run, r);
-            if (first_error == 0)
-                first_error = r;
-        }
+        if (r < 0 && r != -EAGAIN)
+            flight_give_up(o, off, run, r);
+        if (r < 0 && first_error == 0)
+            first_error = r;
         off += run;
         if (off >=
             end) /* a run may end inside the last block, which the next search would find again */

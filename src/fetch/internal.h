@@ -128,12 +128,19 @@ uint64_t fetch_full_mask(const struct zc_object *o, uint32_t chunk);
    or negative errno when nothing can be said. */
 int fetch_check(struct zc_object *o, uint64_t off, uint64_t len);
 
+/* What the backing file has of the chunk is of no use: the object is not complete any more, and the
+   chunk is fetched again, to memory. 0, or -ENOMEM. */
+int fetch_lose(struct zc_object *o, uint32_t chunk);
+
 /* Cancels the object's flights: all, or those that ask `src`. */
 void fetch_cancel(struct zc_object *o, const struct zc_fetch_src *src);
 
 /* Wakes those whose bytes are all there, of all who wait for some in the range. lost: blocks that
    counted as in flight did not come; they are fetched if somebody waits. Without locks. */
 void fetch_wake(struct zc_object *o, uint64_t off, uint64_t len, bool lost);
+
+/* Does anybody wait for bytes of the range? Under o->lock. */
+bool fetch_awaited(const struct zc_object *o, uint64_t off, uint64_t len);
 
 /* Is everything in the range present? Under o->lock. */
 bool fetch_present(const struct zc_object *o, uint64_t off, uint64_t len);

@@ -26,14 +26,7 @@ static void mem_unmap(struct zc_fetch *f, struct fetch_chunk *ch, uint64_t len)
  */
 static bool mem_awaited(struct zc_object *o, uint32_t chunk)
 {
-    uint64_t start = (uint64_t)chunk * o->fetch->cfg.chunk_size;
-    uint64_t end = start + fetch_chunk_len(o, chunk);
-    zc_list_for_each (it, &o->waiters) {
-        struct zc_waiter *w = zc_list_entry(it, struct zc_waiter, link);
-        if (w->off < end && w->off + w->len > start)
-            return true;
-    }
-    return false;
+    return fetch_awaited(o, (uint64_t)chunk * o->fetch->cfg.chunk_size, fetch_chunk_len(o, chunk));
 }
 
 /* Under f->lock. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What other nodes may have of an object: see fetch.h. */
+#include "base/log.h"
 #include "fetch/internal.h"
 
 #include <errno.h>
@@ -69,6 +70,7 @@ int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enu
     r = fetch_check(o, off, len);
     if (r < 0)
         return r;
+    fetch_object_ref(o); /* as in zc_object_want */
     pthread_mutex_lock(&o->lock);
     if (fetch_present(o, off, len))
         r = 1;
@@ -84,12 +86,10 @@ int zc_object_want_for_node(struct zc_object *o, uint64_t off, uint64_t len, enu
         zc_list_push_back(&o->waiters, &w->link);
     }
     pthread_mutex_unlock(&o->lock);
-    if (r != 0 || reach == ZC_REACH_COMING)
-        return r;
-    fetch_object_ref(o); /* done() may come before the next line, and close the object */
-    fetch_start(o, off, len, prio, reach == ZC_REACH_STORE ? FETCH_OWNER : FETCH_REPLICA);
+    if (r == 0 && reach != ZC_REACH_COMING)
+        fetch_start(o, off, len, prio, reach == ZC_REACH_STORE ? FETCH_OWNER : FETCH_REPLICA);
     fetch_object_unref(o);
-    return 0;
+    return r;
 }
 
 void zc_object_fetch_for_node(struct zc_object *o, uint64_t off, uint64_t len, enum zc_reach reach,
@@ -135,6 +135,10 @@ int zc_object_sum(struct zc_object *o, uint32_t chunk, struct zc_digest *sum)
 
 void zc_object_bad(struct zc_object *o, uint32_t chunk)
 {
-    if (!atomic_exchange(&o->bad, true) && o->cobj)
+    if (!o->cobj)
+        return;
+    if (!atomic_exchange(&o->bad, true))
         zc_cobj_bad(o->fetch->cache, o->cobj, chunk);
+    if (fetch_lose(o, chunk) < 0)
+        zc_warn("%s: no memory to fetch a damaged chunk again", o->path);
 }

@@ -408,10 +408,17 @@ static ssize_t object_lost(struct zc_object *o, uint32_t chunk, int err)
     pthread_mutex_unlock(&o->lock);
     if (!o->doubts) /* else when it is closed: with it go the sums of what is still to be checked */
         zc_cobj_drop(o->fetch->cache, o->cobj);
-    int r = object_split(o, false);
-    if (r == 0)
-        r = fetch_mem_lose(o, chunk);
+    int r = fetch_lose(o, chunk);
     return r < 0 ? r : -EAGAIN;
+}
+
+int fetch_lose(struct zc_object *o, uint32_t chunk)
+{
+    pthread_mutex_lock(&o->lock);
+    o->lost = true;
+    pthread_mutex_unlock(&o->lock);
+    int r = object_split(o, false);
+    return r < 0 ? r : fetch_mem_lose(o, chunk);
 }
 
 static int object_check_chunk(struct zc_object *o, uint32_t c)
@@ -455,6 +462,14 @@ int fetch_check(struct zc_object *o, uint64_t off, uint64_t len)
     return r;
 }
 
+/* 1: all is there; 0: it is to be waited for; -ESTALE. Under o->lock. */
+static int object_look(const struct zc_object *o, uint64_t off, uint64_t len)
+{
+    if (fetch_present(o, off, len))
+        return 1;
+    return atomic_load(&o->stale) ? -ESTALE : 0;
+}
+
 int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, enum zc_prio prio,
                    struct zc_waiter *w)
 {
@@ -467,13 +482,18 @@ int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, 
     if (r < 0)
         return r;
     pthread_mutex_lock(&o->lock);
-    if (fetch_present(o, off, len)) {
+    r = object_look(o, off, len);
+    pthread_mutex_unlock(&o->lock);
+    if (r != 0)
+        return r;
+    /* As soon as others see the waiter they may call done(), which may close the object. */
+    fetch_object_ref(o);
+    pthread_mutex_lock(&o->lock);
+    r = object_look(o, off, len);
+    if (r != 0) {
         pthread_mutex_unlock(&o->lock);
-        return 1;
-    }
-    if (atomic_load(&o->stale)) {
-        pthread_mutex_unlock(&o->lock);
-        return -ESTALE;
+        fetch_object_unref(o);
+        return r;
     }
     w->off = off;
     w->len = len;
@@ -481,7 +501,6 @@ int zc_object_want(struct zc_object *o, uint64_t off, uint64_t len, bool exact, 
     uint32_t first = (uint32_t)(off / cs), last = (uint32_t)((off + len - 1) / cs);
     bool rest = !exact || (first == last && object_rest_pays(o, first));
     pthread_mutex_unlock(&o->lock);
-    fetch_object_ref(o); /* done() may come before the next line, and close the object */
 
     /* The bytes asked for go out first, as a flight of their own where the rest of the chunk is
      * larger. */

@@ -100,6 +100,37 @@ static void test_a_bad_sector(void **state)
     ft_close(&w);
 }
 
+/* The disk gives other bytes than were written, and another node's question shows it: who reads
+   here does not get them any more. */
+static void test_a_chunk_that_is_shown_to_be_bad(void **state)
+{
+    struct ft_world w;
+    struct ft_want x;
+    ft_open(&w, 0);
+    struct zc_object *o = ft_object(&w, "v");
+    assert_int_equal(ft_want(o, &x, 0, FT_SIZE, false), 0);
+    ft_serve_all(&w);
+    zc_object_close(o);
+    o = ft_object(&w, "v");
+    assert_true(zc_object_complete(o));
+    char path[300];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", zc_object_fd(o));
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "x", 1, CT_CHUNK + 3), 1);
+    close(fd);
+    assert_false(ft_good(o, CT_CHUNK, 100));
+    zc_object_bad(o, 1);
+    struct zc_object *other = ft_object(&w, "v");
+    assert_false(zc_object_complete(other));
+    assert_int_equal(ft_want(other, &x, CT_CHUNK, 100, true), 0);
+    ft_serve_all(&w);
+    assert_true(x.done == 1 && x.err == 0 && ft_good(other, CT_CHUNK, 100) && ft_good(o, 0, 100));
+    zc_object_close(other);
+    zc_object_close(o);
+    assert_int_equal(ct_stats(w.cache).objects, 0);
+    ft_close(&w);
+}
+
 /* ------------------------------------------------------------------ after an unclean end */
 
 #define LARGE (40 * CT_CHUNK) /* more than is checked at an open */
@@ -201,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_disk_that_cannot_read),
         cmocka_unit_test(test_a_bad_sector),
+        cmocka_unit_test(test_a_chunk_that_is_shown_to_be_bad),
         cmocka_unit_test(test_what_is_doubted_is_checked_when_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
