@@ -292,7 +292,7 @@ int zc_cache_put_listing(struct zc_cache *c, struct zc_digest dir, uint32_t page
 }
 
 int zc_cache_get_listing(struct zc_cache *c, struct zc_digest dir,
-                         int (*fn)(void *user, const void *p, size_t n), void *user)
+                         int (*fn)(void *user, uint32_t page, const void *p, size_t n), void *user)
 {
     return index_get_listing(c->index, dir, fn, user);
 }

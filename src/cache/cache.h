@@ -169,7 +169,7 @@ int zc_cache_put_listing(struct zc_cache *c, struct zc_digest dir, uint32_t page
 /* Calls fn for each page in order, inside a read transaction; stops on a non-zero return and
  * returns it. */
 int zc_cache_get_listing(struct zc_cache *c, struct zc_digest dir,
-                         int (*fn)(void *user, const void *p, size_t n), void *user);
+                         int (*fn)(void *user, uint32_t page, const void *p, size_t n), void *user);
 void zc_cache_drop_listing(struct zc_cache *c, struct zc_digest dir);
 
 /* ------------------------------------------------------------------ figures */

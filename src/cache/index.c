@@ -404,7 +404,7 @@ int index_get_places(struct zc_index *x, struct zc_digest sum,
 }
 
 int index_get_listing(struct zc_index *x, struct zc_digest dir,
-                      int (*fn)(void *user, const void *p, size_t n), void *user)
+                      int (*fn)(void *user, uint32_t page, const void *p, size_t n), void *user)
 {
     MDB_txn *txn;
     MDB_cursor *cur;
@@ -431,7 +431,7 @@ int index_get_listing(struct zc_index *x, struct zc_digest dir,
             if (r == 0 && !zc_digest_eq(d, dir))
                 break;
             if (r == 0)
-                r = fn(user, p, n);
+                r = fn(user, page, p, n);
             index_touched(x, v.mv_size + INDEX_FAULT_BYTES);
         }
         if (r == 0 && rc != 0 && rc != MDB_NOTFOUND)

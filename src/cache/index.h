@@ -78,7 +78,7 @@ int index_get_sum(struct zc_index *x, struct zc_objid id, uint32_t chunk, struct
 int index_get_places(struct zc_index *x, struct zc_digest sum,
                      int (*fn)(void *user, const struct rec_place *p), void *user);
 int index_get_listing(struct zc_index *x, struct zc_digest dir,
-                      int (*fn)(void *user, const void *p, size_t n), void *user);
+                      int (*fn)(void *user, uint32_t page, const void *p, size_t n), void *user);
 
 /* Calls fn for each object's record, in a read transaction; what the record points to lives as long
    as the call. Stops on a non-zero return and returns it. */

@@ -541,7 +541,10 @@ int zc_cobj_commit(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct
 
 int zc_cobj_sum(struct zc_cache *c, struct zc_cobj *o, uint32_t chunk, struct zc_digest *sum)
 {
-    return chunk < o->nchunks ? index_get_sum(c->index, o->id, chunk, sum) : -EINVAL;
+    if (chunk >= o->nchunks)
+        return -EINVAL;
+    /* The index may still have what was evicted under this name before. */
+    return zc_cobj_has_chunk(o, chunk) ? index_get_sum(c->index, o->id, chunk, sum) : 0;
 }
 
 /* ------------------------------------------------------------------ letting go */

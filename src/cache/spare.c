@@ -19,9 +19,9 @@ void zc_cache_ask_spare(struct zc_cache *c)
 {
     pthread_mutex_lock(&c->lock);
     for (uint32_t slot = 0; slot < c->table.top && c->spare; slot++) {
-        uint32_t flags = table_slot(&c->table, slot)->flags;
+        const struct slot *s = table_slot(&c->table, slot);
         /* One that is being made is marked by who makes it, one that dies has left the policy. */
-        if (flags && !(flags & SLOT_DYING) && zc_policy_knows(c->policy, slot))
+        if (s->used && !(s->flags & SLOT_DYING) && zc_policy_knows(c->policy, slot))
             spare_mark(c, slot);
         if (slot % SPARE_BATCH == SPARE_BATCH - 1) {
             pthread_mutex_unlock(&c->lock);

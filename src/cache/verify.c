@@ -55,6 +55,10 @@ static int verify_chunk(struct verify *v, uint32_t chunk)
     struct zc_digest want;
     uint64_t off = (uint64_t)chunk << c->shift, len = cache_chunk_len(v->size, c->shift, chunk);
     int r = index_get_sum(c->index, v->id, chunk, &want);
+    if (r == 0) { /* it may be on its way there */
+        index_flush(c->index);
+        r = index_get_sum(c->index, v->id, chunk, &want);
+    }
     if (r <= 0)
         return r == -EBADMSG ? 0 : r;
     zc_hasher_reset(v->h, c->seed);

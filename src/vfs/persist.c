@@ -134,8 +134,9 @@ void vfs_persist(struct zc_vfs *v, struct vfs_dir *d)
 struct restore {
     struct zc_vfs *v;
     struct vfs_dir *d;
-    int64_t oldest;
-    bool whole; /* the last page was there */
+    int64_t wall;  /* when it was kept, of all pages */
+    uint32_t next; /* page */
+    bool whole;    /* the last page was there */
 };
 
 static int restore_entry(void *user, const char *name, const struct zc_attr *a)
@@ -145,16 +146,21 @@ static int restore_entry(void *user, const char *name, const struct zc_attr *a)
     return vfs_dir_merge(r->v, r->d, name, a, &index);
 }
 
-static int restore_page(void *user, const void *p, size_t n)
+/* A listing that is kept while it is dropped, or kept twice at a time, may have lost its first
+   pages or be of two: it is none. */
+static int restore_page(void *user, uint32_t page, const void *p, size_t n)
 {
     struct restore *r = user;
     int64_t wall = 0;
     int err = vfs_page_decode(p, n, &wall, restore_entry, r);
-    if (err == 0) {
-        r->oldest = r->oldest ? ZC_MIN(r->oldest, wall) : wall;
-        r->whole = memcmp(p, PAGE_LAST, 4) == 0;
-    }
-    return err;
+    if (err < 0)
+        return err;
+    if (page != r->next || (page && wall != r->wall) || r->whole)
+        return -EBADMSG;
+    r->next++;
+    r->wall = wall;
+    r->whole = memcmp(p, PAGE_LAST, 4) == 0;
+    return 0;
 }
 
 bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d)
@@ -166,7 +172,7 @@ bool vfs_restore(struct zc_vfs *v, struct vfs_dir *d)
     pthread_mutex_lock(&d->lock);
     if (d->state == VFS_UNLISTED && !d->listing) {
         int err = zc_cache_get_listing(v->cache, vfs_listing_key(v, d), restore_page, &r);
-        int64_t age = zc_wall_ns() - r.oldest;
+        int64_t age = zc_wall_ns() - r.wall;
         ok = err == 0 && r.whole && age >= 0 &&
              (d->src->cfg.ttl_ns == ZC_TTL_INDEFINITE || age < d->src->cfg.ttl_ns);
         if (ok) {

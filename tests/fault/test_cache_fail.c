@@ -112,7 +112,7 @@ static void assert_right(struct zc_cache *c)
     }
 }
 
-static int count_page(void *user, const void *p, size_t n)
+static int count_page(void *user, uint32_t page, const void *p, size_t n)
 {
     assert_int_equal(n, 5);
     assert_memory_equal(p, "hello", 5);

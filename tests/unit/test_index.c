@@ -157,13 +157,13 @@ static void test_a_new_sum_replaces_the_old(void **state)
     index_close(x, false, false);
 }
 
-static int join(void *user, const void *p, size_t n)
+static int join(void *user, uint32_t page, const void *p, size_t n)
 {
     strncat(user, p, n);
     return 0;
 }
 
-static int stop_at_two(void *user, const void *p, size_t n)
+static int stop_at_two(void *user, uint32_t page, const void *p, size_t n)
 {
     return ++*(int *)user == 2 ? 77 : 0;
 }

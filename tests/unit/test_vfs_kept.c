@@ -40,7 +40,7 @@ struct kept {
     size_t first_n;
 };
 
-static int on_kept(void *user, const void *p, size_t n)
+static int on_kept(void *user, uint32_t page, const void *p, size_t n)
 {
     struct kept *k = user;
     if (k->pages++ == 0) {
@@ -100,7 +100,8 @@ static void a_kept_listing_has_these_bytes(void **state)
     nt_free(&t);
 }
 
-static void kept_put(struct nt_names *t, const char *magic, int64_t wall_ns)
+static void kept_put_page(struct nt_names *t, const char *magic, int64_t wall_ns, uint32_t number,
+                          unsigned pages)
 {
     uint8_t page[4096];
     struct kept k;
@@ -108,8 +109,30 @@ static void kept_put(struct nt_names *t, const char *magic, int64_t wall_ns)
     for (unsigned i = 0; i < 8; i++)
         page[4 + i] = (uint8_t)(wall_ns >> 8 * i);
     size_t n = 12 + hex_bytes(KEPT_FILE KEPT_DIR, page + 12, sizeof(page) - 12);
-    assert_int_equal(zc_cache_put_listing(t->w.cache, kept_key(KEPT_ROOT_KEY), 0, page, n), 0);
-    kept_wait(t, KEPT_ROOT_KEY, &k, 1);
+    assert_int_equal(zc_cache_put_listing(t->w.cache, kept_key(KEPT_ROOT_KEY), number, page, n), 0);
+    kept_wait(t, KEPT_ROOT_KEY, &k, pages);
+}
+
+static void kept_put(struct nt_names *t, const char *magic, int64_t wall_ns)
+{
+    kept_put_page(t, magic, wall_ns, 0, 1);
+}
+
+/* Pages that were dropped while others were written: what is left is no listing. */
+static void what_lost_a_page_is_no_listing(void **state)
+{
+    for (unsigned way = 0; way < 3; way++) {
+        struct nt_names t;
+        struct zc_node node;
+        int64_t then = zc_wall_ns() - 30 * ZC_NS_PER_S;
+        kept_new(&t);
+        if (way > 0)
+            kept_put_page(&t, "ZL1", way == 1 ? then : then - 1, 0, 1);
+        kept_put_page(&t, "ZLE", then, way == 1 ? 2 : 1, way == 0 ? 1 : 2);
+        assert_int_equal(nt_look(&t, "n01", &node), -ENOENT);
+        assert_true(t.shop.lists + t.shop.stats > 0);
+        nt_free(&t);
+    }
 }
 
 static void these_bytes_are_a_listing(void **state)
@@ -173,6 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kept_listing_has_these_bytes),
+        cmocka_unit_test(what_lost_a_page_is_no_listing),
         cmocka_unit_test(these_bytes_are_a_listing),
         cmocka_unit_test(a_long_one_has_several_pages),
     };
