@@ -51,15 +51,21 @@ static void op_give_up(struct share_op *op)
 
 /* ------------------------------------------------------------------ the next one, too */
 
+/* Only looks: it may not be asked after all. */
+static bool op_might(struct share_op *op, const struct zc_cluster_node *n)
+{
+    return !peer_health_is_aside(&op->s->p->health, n->index, zc_now_ns());
+}
+
 /* The next one that can be asked besides; NULL: there is none. */
 static const struct zc_cluster_node *op_second(struct share_op *op)
 {
     if (op->relayed) {
-        while (op->next_refer < op->n_refer && !op_may(op, &op->refer[op->next_refer]))
+        while (op->next_refer < op->n_refer && !op_might(op, &op->refer[op->next_refer]))
             op->next_refer++;
         return op->next_refer < op->n_refer ? &op->refer[op->next_refer] : NULL;
     }
-    while (op->next < op->n && !op->nodes[op->next].is_self && !op_may(op, &op->nodes[op->next]))
+    while (op->next < op->n && !op->nodes[op->next].is_self && !op_might(op, &op->nodes[op->next]))
         op->next++;
     return op->next < op->n ? &op->nodes[op->next] : NULL;
 }
@@ -86,7 +92,7 @@ static void op_hedge(struct share_op *op)
     const struct zc_cluster_node *n = op_second(op);
     if (!n)
         return;
-    if (!op_hedge_pays(op)) {
+    if (!op_hedge_pays(op) || (!n->is_self && !op_may(op, n))) {
         op_hedge_in(op, SHARE_AGAIN_NS);
         return;
     }
