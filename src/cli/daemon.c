@@ -250,6 +250,7 @@ static int daemon_rooms(struct zc_daemon *d, struct zc_error *err)
         .passthrough = (enum zc_toggle)o->passthrough,
         .io_uring = (enum zc_toggle)o->io_uring,
         .several = !zc_plan_is_single(d->cfg->plan),
+        .blocks = d->cfg->plan->s[0]->src.scheme == ZC_SCHEME_FILE,
         .max_threads = (unsigned)o->max_threads,
         .memory = o->memory_target / 4,
         .fetch = d->fetch,

@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -48,6 +50,14 @@ static bool fuse_uring_switch(char want)
     return want ? write(fd, &c, 1) == 1 : read(fd, &c, 1) == 1 && (c == 'Y' || c == '1');
 }
 
+/* libfuse would go on without it, and say so to its log alone. */
+static int fuse_uring_try(void)
+{
+    struct io_uring_params p = {0};
+    zc_autoclose int fd = (int)syscall(SYS_io_uring_setup, 1, &p);
+    return fd < 0 ? -errno : 0;
+}
+
 /* Decides on io_uring; says why not. */
 static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
 {
@@ -62,6 +72,15 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
         atomic_store(&f->io_uring,
                      "off: with several sources, one that stands still would take the rings' "
                      "places from the others; --io-uring on uses them all the same");
+        return 0;
+    }
+    /* A place of a ring belongs to the thread that used it last, and what the kernel puts there
+       next waits until that thread can be interrupted: not while it reads from a server that is
+       gone. */
+    if (f->cfg.blocks && f->cfg.io_uring == ZC_AUTO) {
+        atomic_store(&f->io_uring,
+                     "off: with a directory that stands still (a network file system), files of "
+                     "the cache would wait for it, too; --io-uring on uses it all the same");
         return 0;
     }
 #ifndef ZC_FUSE_URING_SAFE
@@ -93,6 +112,17 @@ static int fuse_choose_uring(struct zc_fuse *f, struct zc_error *err)
                                 "pass --io-uring auto",
                                 URING_SWITCH, strerror(errno));
         zc_info("switched FUSE over io_uring on in the kernel (%s)", URING_SWITCH);
+    }
+    int r = fuse_uring_try();
+    if (r < 0) {
+        snprintf(f->uring_words, sizeof(f->uring_words),
+                 "off: the kernel refuses io_uring to this process (%s); see "
+                 "/proc/sys/kernel/io_uring_disabled, and in a container its seccomp profile",
+                 strerror(-r));
+        atomic_store(&f->io_uring, f->uring_words);
+        return f->cfg.io_uring == ZC_AUTO
+                   ? 0
+                   : zc_error_set(err, r, "--io-uring on: %s", f->uring_words + strlen("off: "));
     }
     f->uring = true;
     atomic_store(&f->io_uring, "on");

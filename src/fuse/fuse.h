@@ -19,6 +19,7 @@ struct zc_fuse_config {
     enum zc_toggle
         io_uring; /* ZC_AUTO: where the kernel has it switched on; ZC_ON: switch it on (root) */
     bool several; /* sources: requests to one may wait long, those to others must not */
+    bool blocks;  /* threads that answer may stand still in the kernel: the source is a directory */
     unsigned max_threads; /* of the classic loop; 0 = 10 */
     uint64_t memory;      /* bytes that the request buffers may take at most */
     unsigned kept_files;  /* closed files that stay registered with the kernel at most; 0: none */

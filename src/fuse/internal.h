@@ -50,11 +50,13 @@ struct zc_fuse {
     struct fuse_session *se;
     char *mountpoint;
     unsigned major, minor; /* of the mount's device */
+    uint64_t mount_id;     /* likewise, 0: the kernel has none */
     _Atomic bool can_pass; /* ends with fuse_pass_off */
     bool can_direct; /* settled by init: files in direct mode may be mapped, too (Linux 6.6) */
     bool uring;
     _Atomic(const char *) passthrough, io_uring; /* for status */
-    char pass_words[160];                        /* written once, before passthrough shows them */
+    char uring_words[240];
+    char pass_words[160]; /* written once, before passthrough shows them */
 
     struct fnode_bucket {
         pthread_mutex_t lock;

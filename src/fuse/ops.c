@@ -60,6 +60,7 @@ static void ops_entry(const struct zc_node *n, struct fuse_entry_param *e)
 {
     *e = (struct fuse_entry_param){
         .ino = n->id,
+        .generation = n->generation,
         .attr_timeout = ops_timeout(n->valid_ns),
         .entry_timeout = ops_timeout(n->valid_ns),
     };
@@ -104,6 +105,7 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     conn->max_background = f->cfg.several ? 16384 : 64;
     conn->congestion_threshold = f->cfg.several ? 12288 : 48;
     conn->time_gran = 1;
+    conn->no_interrupt = 1; /* a read of a file is not interrupted */
     f->can_direct = fuse_set_feature_flag(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
     if (atomic_load(&f->can_pass)) {
         if (fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH)) {
@@ -121,11 +123,12 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
 static void ops_looked_up(void *user, int err, const struct zc_node *node)
 {
     fuse_req_t req = user;
+    struct zc_fuse *f = ops_self(req);
     struct fuse_entry_param e = {0};
     if (err == 0) {
         ops_entry(node, &e);
-        if (fuse_reply_entry(req, &e) == -ENOENT)
-            zc_vfs_forget(ops_self(req)->vfs, node->id, 1);
+        if (fuse_reply_entry(req, &e) == -ENOENT) /* which ends req */
+            zc_vfs_forget(f->vfs, node->id, 1);
     } else if (err == -ENOENT && node && node->valid_ns > 0) {
         e.entry_timeout =
             ops_timeout(node->valid_ns); /* ino 0: the kernel may remember that it is not there */

@@ -27,32 +27,44 @@ static int point_open(const struct zc_fuse *f)
     return fd < 0 ? -errno : fd;
 }
 
-static int point_device(int fd, unsigned *major, unsigned *minor)
+/* linux/stat.h, since 6.8; older kernels leave it out of the answer's mask. */
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000u
+#endif
+
+/* *id: 0 where the kernel has no numbers of mounts that are never given out again. */
+static int point_device(int fd, unsigned *major, unsigned *minor, uint64_t *id)
 {
     struct statx st;
-    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &st) < 0)
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, &st) < 0)
         return -errno;
     *major = st.stx_dev_major;
     *minor = st.stx_dev_minor;
+    *id = st.stx_mask & STATX_MNT_ID_UNIQUE ? st.stx_mnt_id : 0;
     return 0;
 }
 
 int fuse_point_note(struct zc_fuse *f)
 {
     zc_autoclose int fd = point_open(f);
-    return fd < 0 ? fd : point_device(fd, &f->major, &f->minor);
+    return fd < 0 ? fd : point_device(fd, &f->major, &f->minor, &f->mount_id);
 }
 
-/* A descriptor of our mount's root when that is what is seen, else -1. A number is given out again
-   once its file system has ended, which the device tells by an error: asked while the descriptor
-   keeps from ending what it is of. */
+/* A descriptor of our mount's root when that is what is seen, else -1. A device's number is given
+   out again once its file system has ended, which the device tells by an error (but also when the
+   connection was aborted and the mount stays): asked while the descriptor keeps from ending what it
+   is of. The number of a mount is not, where the kernel has it. */
 static int point_ours(const struct zc_fuse *f)
 {
     struct pollfd p = {.fd = fuse_session_fd(f->se)};
     unsigned major = 0, minor = 0;
+    uint64_t id = 0;
     zc_autoclose int fd = point_open(f);
-    if (fd < 0 || point_device(fd, &major, &minor) < 0 || major != f->major || minor != f->minor)
+    if (fd < 0 || point_device(fd, &major, &minor, &id) < 0 || major != f->major ||
+        minor != f->minor || id != f->mount_id)
         return -1;
+    if (id)
+        return zc_steal_fd(&fd);
     return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) ? -1 : zc_steal_fd(&fd);
 }
 

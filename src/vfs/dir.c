@@ -236,6 +236,7 @@ void vfs_entry_node(struct zc_vfs *v, struct vfs_dir *d, uint32_t index, struct 
                                            : (uint32_t)getegid();
     *out = (struct zc_node){
         .id = vfs_node(d->id, index),
+        .generation = d->serial,
         .ino = zc_hash64(d->path_hash, e->name, e->name_len),
         .kind = is_dir ? ZC_KIND_DIR : ZC_KIND_FILE,
         .size = e->size,

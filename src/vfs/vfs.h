@@ -81,9 +81,10 @@ void zc_vfs_source_get_stats(struct zc_vfs_source *s, struct zc_vfs_source_stats
 
 #define ZC_NODE_ROOT ((uint64_t)1)
 
-struct zc_node {  /* what lookup, getattr and readdirplus tell */
-    uint64_t id;  /* node number */
-    uint64_t ino; /* st_ino: stable over remounts */
+struct zc_node {         /* what lookup, getattr and readdirplus tell */
+    uint64_t id;         /* node number */
+    uint64_t generation; /* another one when the number stands for another file */
+    uint64_t ino;        /* st_ino: stable over remounts */
     enum zc_kind kind;
     uint64_t size;
     int64_t mtime_ns;

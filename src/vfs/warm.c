@@ -419,6 +419,8 @@ static int drop_file(void *user, struct vfs_dir *d, uint32_t index, uint64_t siz
 {
     struct drop *x = user;
     struct zc_objid id;
+    if (atomic_load(&x->v->ending))
+        return -ESHUTDOWN; /* the unmount waits for this */
     if (vfs_entry_objid(x->v, d, index, &id) < 0)
         return 0;
     int64_t n = zc_cache_evict(x->v->cache, id);

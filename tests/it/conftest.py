@@ -25,6 +25,7 @@ from zcache import Zcache  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(HERE))
 STORES = ["versitygw", "minio"]
+SWITCH = "/sys/module/fuse/parameters/enable_uring"
 
 
 def pytest_configure(config):
@@ -51,6 +52,21 @@ def work(base, request):
     yield path
     if not os.environ.get("ZCACHE_IT_KEEP"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def switched_off():
+    """The kernel's switch for io_uring is off, and afterwards as it was. Whether the kernel has one."""
+    if not os.path.exists(SWITCH):
+        yield False
+        return
+    with open(SWITCH, encoding="ascii") as f:
+        before = f.read()
+    with open(SWITCH, "w", encoding="ascii") as f:
+        f.write("N")
+    yield True
+    with open(SWITCH, "w", encoding="ascii") as f:
+        f.write(before)
 
 
 @pytest.fixture

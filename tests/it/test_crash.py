@@ -4,6 +4,7 @@
 KILLS (default 50, about a minute) is the number of rounds of the kill test."""
 
 import concurrent.futures
+import errno
 import glob
 import os
 import random
@@ -182,6 +183,41 @@ def signal_while_reading(zc, stores, server, tree, *options):
 
 def test_signal_while_reading(zc, stores, server, tree):
     signal_while_reading(zc, stores, server, tree, "--io-uring", "off")
+
+
+@pytest.mark.sanitized
+def test_the_connection_is_aborted(zc, tree):
+    """From outside, while names are looked up: an end like others, that leaves nothing behind."""
+    control = "/sys/fs/fuse/connections"
+    if not os.path.ismount(control):
+        subprocess.run(["mount", "-t", "fusectl", "fusectl", control], check=True)
+    for _ in range(5):
+        m = zc.mount(f"file://{tree[0]}", "--metadata-ttl", "minimal", "--io-uring", "off")
+        device = os.stat(m.path).st_dev
+        over = threading.Event()
+
+        def look(m=m, over=over):
+            while not over.is_set():
+                for path in tree[1]:
+                    try:
+                        os.stat(m.join(path))
+                    except OSError as e:
+                        if e.errno == errno.ENOTCONN:
+                            return
+
+        threads = [threading.Thread(target=look) for _ in range(6)]
+        for t in threads:
+            t.start()
+        time.sleep(0.2)
+        with open(f"{control}/{os.minor(device)}/abort", "w", encoding="ascii") as f:
+            f.write("1")
+        wait_for(lambda pid=m.pid: not alive(pid), 40, message="the daemon did not end")
+        over.set()
+        for t in threads:
+            t.join(30)
+        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 8):  # it cannot tell the mount from another
+            subprocess.run(["umount", m.path], check=True)
+        m.ended()
 
 
 def test_umount_in_use(zc, tree):
