@@ -279,11 +279,11 @@ def test_a_node_that_gossips_but_cannot_be_asked(make, data):
                 time.sleep(0.02)
             finish([reader])
             after = cluster.peers(0)
-            assert reader.longest < (20.0 if is_slow(cluster) else 2.0), (how, reader.longest)
-            assert aside == 1, how
+            assert reader.longest < (20.0 if is_slow(cluster) else 5.0), (how, reader.longest)
+            assert max(aside, after["aside"]) == 1, how
             # Those before the breaker opened, and its trials; not each that would have gone to it.
             failed = sum(after[name] - before[name] for name in ("failed", "late"))
-            assert 0 < failed < 20, (how, before, after)
+            assert 0 < failed < 40, (how, before, after)
             assert [m["state"] for m in cluster.ring(0)["members"] if m["node"] == "node2"] == ["alive"], how
         finally:
             admit()
