@@ -15,9 +15,9 @@ SIZE = 40_000
 
 
 @pytest.fixture(scope="module")
-def store(base):
+def store(base, request):
     """A store with accounts, and a bucket of small files."""
-    with aws.Accounts(os.path.join(base, "accounts")) as server:
+    with aws.Accounts(os.path.join(base, "accounts-" + request.module.__name__)) as server:
         client = server.client()
         client.create_bucket(Bucket="epoch")
 
