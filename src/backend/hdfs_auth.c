@@ -406,28 +406,34 @@ static int auth_tick_start(struct hdfs_auth *a)
     return r;
 }
 
-static void auth_tick(void *arg, bool net_ends)
+/* Takes those out whose time is over, or all. Locked. */
+static void auth_send_off(struct hdfs_auth *a, int64_t now, bool all, struct zc_list *out)
 {
-    struct hdfs_auth *a = arg;
-    struct zc_list late = ZC_LIST_INIT(late);
-    int64_t now = zc_now_ns();
-    pthread_mutex_lock(&a->lock);
     zc_list_for_each_safe (it, tmp, &a->waiters) {
         struct hdfs_wait *w = zc_list_entry(it, struct hdfs_wait, link);
-        if (!net_ends && now < w->until_ns)
+        if (!all && now < w->until_ns)
             continue;
         zc_list_del(it);
         w->queued = false;
-        w->late = !net_ends;
-        zc_list_push_back(&late, it);
+        w->late = !all;
+        zc_list_push_back(out, it);
     }
+}
+
+static void auth_tick(void *arg, bool net_ends)
+{
+    struct hdfs_auth *a = arg;
+    struct zc_list out = ZC_LIST_INIT(out);
+    pthread_mutex_lock(&a->lock);
     a->ticks = false;
-    if (!net_ends && !a->dead && !zc_list_empty(&a->waiters))
-        auth_tick_start(a);
+    auth_send_off(a, zc_now_ns(), net_ends, &out);
+    /* The network may be ending just now, and take no timer any more. */
+    if (!a->dead && !zc_list_empty(&a->waiters) && auth_tick_start(a) < 0)
+        auth_send_off(a, 0, true, &out);
     pthread_mutex_unlock(&a->lock);
-    for (struct zc_list *it; (it = zc_list_pop_front(&late));) {
+    for (struct zc_list *it; (it = zc_list_pop_front(&out));) {
         struct hdfs_wait *w = zc_list_entry(it, struct hdfs_wait, link);
-        w->done(w, net_ends ? -ECANCELED : -ETIMEDOUT);
+        w->done(w, w->late ? -ETIMEDOUT : -ECANCELED);
     }
     auth_unref(a);
 }
