@@ -35,9 +35,9 @@ struct slot {
         uint64_t borrower;   /* else, LENT (always a complete one) */
         uint32_t next;       /* of a free slot */
     } u;
-    uint32_t flags; /* 0: free */
-    uint16_t used;
-    uint16_t mark; /* 0: none */
+    uint32_t flags; /* 0: free, or a partial one that nobody holds */
+    uint16_t used;  /* 0: free */
+    uint16_t mark;  /* 0: none */
 };
 
 struct table {

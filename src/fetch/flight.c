@@ -289,7 +289,7 @@ static void flight_done(struct zc_get_req *req, int err)
     /* At once: who comes when the marks are gone has a flight of his own, and waits for that. */
     pthread_mutex_lock(&o->lock);
     zc_list_del(&fl->link);
-    bool awaited = fetch_awaited(o, off, len);
+    bool awaited = err < 0 && fetch_awaited(o, off, len);
     bool again = err == -ERESTART || (err == -ECANCELED && awaited);
     flight_unmark(o, off, len);
     if (err < 0 && !again)

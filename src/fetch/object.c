@@ -403,9 +403,6 @@ static ssize_t object_lost(struct zc_object *o, uint32_t chunk, int err)
             err ? strerror(err) : "other bytes than were written");
     if (err)
         zc_cache_disk_error(o->fetch->cache, err);
-    pthread_mutex_lock(&o->lock);
-    o->lost = true;
-    pthread_mutex_unlock(&o->lock);
     if (!o->doubts) /* else when it is closed: with it go the sums of what is still to be checked */
         zc_cobj_drop(o->fetch->cache, o->cobj);
     int r = fetch_lose(o, chunk);

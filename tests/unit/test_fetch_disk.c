@@ -65,6 +65,17 @@ static void test_a_disk_that_cannot_read(void **state)
     }
 }
 
+/* The object as who opens it once it is all there has it. */
+static struct zc_object *reopened(struct ft_world *w)
+{
+    struct ft_want x;
+    struct zc_object *o = ft_object(w, "v");
+    assert_int_equal(ft_want(o, &x, 0, FT_SIZE, false), 0);
+    ft_serve_all(w);
+    zc_object_close(o);
+    return ft_object(w, "v");
+}
+
 /* One bad place: the rest of the file is not fetched again, and the next open has a file that is
    whole. */
 static void test_a_bad_sector(void **state)
@@ -73,11 +84,7 @@ static void test_a_bad_sector(void **state)
     struct ft_want x;
     uint8_t bytes[4];
     ft_open(&w, 0);
-    struct zc_object *o = ft_object(&w, "v");
-    assert_int_equal(ft_want(o, &x, 0, FT_SIZE, false), 0);
-    ft_serve_all(&w);
-    zc_object_close(o);
-    o = ft_object(&w, "v");
+    struct zc_object *o = reopened(&w);
     unsigned gets = w.s->n;
     int good_fd = dup(zc_object_fd(o));
     break_file(o);
@@ -107,11 +114,7 @@ static void test_a_chunk_that_is_shown_to_be_bad(void **state)
     struct ft_world w;
     struct ft_want x;
     ft_open(&w, 0);
-    struct zc_object *o = ft_object(&w, "v");
-    assert_int_equal(ft_want(o, &x, 0, FT_SIZE, false), 0);
-    ft_serve_all(&w);
-    zc_object_close(o);
-    o = ft_object(&w, "v");
+    struct zc_object *o = reopened(&w);
     assert_true(zc_object_complete(o));
     char path[300];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", zc_object_fd(o));
