@@ -7,6 +7,7 @@ as this machine lets it be. Dirty pages of one run are written before the next b
 removed outside the measured time.
 """
 
+import functools
 import os
 import random
 import shutil
@@ -14,11 +15,13 @@ import subprocess
 import time
 
 from .data import copy_tree, keys_of, read_all
-from .machine import SERVER_HOST, ShapedLink, drop_caches, drop_pages, s3, wait_in_namespace
+from .machine import (
+    SERVER_HOST, ShapedLink, available_memory, drop_caches, drop_pages, s3, touch_memory, wait_in_namespace)
 from .measure import Line
 
 MIB, GIB = 1 << 20, 1 << 30
 LINK = "2gbit"
+SETTLED = 3 * GIB  # more than a cold round fills
 
 LINES = [
     Line("warm-large-1", "warm 1 GiB, 1 reader, of native", "MiB/s", ">=", 0.95),
@@ -34,6 +37,8 @@ LINES = [
     Line("cold-large-2gbit", "cold 1 GiB over 2 Gbit/s, of parallel GETs", "MiB/s", ">=", 0.95),
     Line("cold-large", "cold 1 GiB on loopback, of download to the disk", "MiB/s", ">=", 0.9),
     Line("cold-large-cpu", "daemon CPU for a cold GiB", "s", ratio=False),
+    Line("cold-large-uring", "the same over io_uring, of download to the disk", "MiB/s"),
+    Line("cold-large-uring-cpu", "daemon CPU for a cold GiB over io_uring", "s", ratio=False),
     Line("cold-small", "cold small files, 4 readers, of download with 4", "files/s", ">=", 0.7),
     Line("cold-small-cpu", "daemon CPU for a cold small file", "ms", ratio=False),
     Line("warm-command", "zcache warm of small files, of download with 32", "files/s", ">=", 0.9),
@@ -69,6 +74,12 @@ def native_copy(bench, bucket):
 def keep_hot(bench, bucket):
     """The store's side of a cold run comes from its page cache."""
     read_all(bench.data.folder(bucket))
+
+
+def settle():
+    """Both sides of a cold round begin alike: nothing left to write, and free memory that is there."""
+    os.sync()
+    touch_memory(min(SETTLED, available_memory() // 2))
 
 
 class FilesRead:
@@ -184,15 +195,15 @@ def latency(bench, lines):
 
 # ---- cold ----
 
-def cold_read(bench, server, lines, **options):
+def cold_read(bench, server, note_cpu, **options):
     """MiB/s of one reader over a file that the cache does not have."""
     with bench.mount(server, "large", **options) as m:
         path = os.path.join(m.path, "large.bin")
         before = m.cpu()
         r = bench.tools.readers("seq", path)
-        if lines:
+        if note_cpu:
             time.sleep(0.2)  # what the daemon still has to do counts
-            lines.add("cold-large-cpu", (m.cpu() - before) / (r["bytes"] / GIB))
+            note_cpu((m.cpu() - before) / (r["bytes"] / GIB))
         if bench.first("large"):
             source = os.path.join(bench.data.folder("large"), "large.bin")
             bench.check(bench.tools.readers("seq", "-c", source)["sum"],
@@ -200,7 +211,7 @@ def cold_read(bench, server, lines, **options):
         return rate(r)
 
 
-@group("cold-large", "cold-large-cpu")
+@group("cold-large", "cold-large-cpu", "cold-large-uring", "cold-large-uring-cpu")
 def cold_large(bench, lines):
     bucket = bench.data.bucket("large")
     out = os.path.join(bench.scratch, "download.bin")
@@ -212,9 +223,14 @@ def cold_large(bench, lines):
                                    f"{server.url}/{bucket}/large.bin", out)
             return rate(r)
 
+        # Over the device, as a mount does unless the kernel's switch is on, and over the rings.
         for _ in bench.rounds():
-            lines.pair("cold-large", download, lambda: cold_read(bench, server, lines),
-                       os.sync, lambda: remove(out))
+            for name, uring in (("cold-large", "off"), ("cold-large-uring", "on")):
+                def ours(name=name, uring=uring):
+                    return cold_read(bench, server, functools.partial(lines.add, name + "-cpu"),
+                                     uring=uring)
+
+                lines.pair(name, download, ours, settle, lambda: remove(out))
 
 
 @group("cold-large-2gbit")
@@ -265,7 +281,7 @@ def cold_small(bench, lines):
         for n in bench.rounds():
             files.shuffle(n)
             lines.pair("cold-small", lambda: download_list(bench, server, files, 4), ours,
-                       os.sync, lambda: remove(out))
+                       settle, lambda: remove(out))
 
 
 @group("warm-command")
@@ -282,7 +298,7 @@ def warm_command(bench, lines):
         for n in bench.rounds():
             files.shuffle(n)
             lines.pair("warm-command", lambda: download_list(bench, server, files, 32), ours,
-                       os.sync, lambda: remove(out))
+                       settle, lambda: remove(out))
 
 
 # ---- metadata ----

@@ -2,6 +2,7 @@
 """The parts of the machine that the bench handles: its tools, the page cache, servers and mounts."""
 
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -65,6 +66,19 @@ def drop_caches():
         f.write("3\n")
 
 
+def available_memory():
+    with open("/proc/meminfo", encoding="ascii") as f:
+        fields = dict(line.split(":") for line in f)
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def touch_memory(size):
+    """Takes that much memory and gives it back to the kernel. A virtual machine may have returned
+    what is free to its host two seconds later, and who needs it next waits for every page of it."""
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
+        pass
+
+
 class Gateway(s3.Versitygw):
     """versitygw on the bench's data, without a log line for each request."""
 
@@ -116,10 +130,10 @@ class Mount:
 
     seen = 0
 
-    def __init__(self, bench, server, bucket, url=None, prefix=()):
+    def __init__(self, bench, server, bucket, url=None, prefix=(), uring="on"):
         Mount.seen += 1
         self.bench, self.server, self.bucket, self.prefix = bench, server, bucket, prefix
-        self.url = url or server.url
+        self.url, self.uring = url or server.url, uring
         self.folder = os.path.join(bench.scratch, f"mount{Mount.seen}")
         self.path = os.path.join(self.folder, "mnt")
         self.pid = None
@@ -135,7 +149,7 @@ class Mount:
         began = time.monotonic()
         try:
             self.zcache("mount", "--cache-dir", os.path.join(self.folder, "cache"),
-                        "--io-uring", "on", "--metadata-ttl", "indefinite",
+                        "--io-uring", self.uring, "--metadata-ttl", "indefinite",
                         "--endpoint-url", self.url, "--force-path-style", *self.bench.mount_options,
                         f"s3://{self.bucket}", self.path, prefix=self.prefix)
             self.mount_seconds = time.monotonic() - began
