@@ -148,9 +148,9 @@ static int fuse_args(struct zc_fuse *f, struct fuse_args *args)
         (f->cfg.allow_other && fuse_opt_add_arg(args, "-oallow_other")))
         return -ENOMEM;
     if (f->uring) {
-        /* Each queue entry may hold one reply of 1 MiB; there is a queue for each core. */
-        uint64_t depth =
-            (f->cfg.memory ? f->cfg.memory : 64 * ZC_MIB) / ZC_MIB / (unsigned)get_nprocs_conf();
+        /* Each queue entry may hold one reply; there is a queue for each core. */
+        uint64_t depth = (f->cfg.memory ? f->cfg.memory : 64 * ZC_MIB) / FUSE_REQUEST_MAX /
+                         (unsigned)get_nprocs_conf();
         depth = ZC_MIN(ZC_MAX(depth, (uint64_t)4), (uint64_t)32);
         snprintf(opts, sizeof(opts), "-oio_uring,io_uring_q_depth=%u", (unsigned)depth);
         if (fuse_opt_add_arg(args, opts))

@@ -15,6 +15,11 @@
 
 #define FUSE_BUCKETS 32768
 
+/* What the kernel asks for in one request. Half a MiB with its header fits into a pipe of the size
+ * that anybody may have (fs.pipe-max-size), so that the answer need not be copied; and into a
+ * processor's second cache, where an answer over io_uring is copied twice. */
+#define FUSE_REQUEST_MAX (512 * ZC_KIB)
+
 /*
  * An open node. The kernel has an inode in one mode at a time: all its opens pass through to one
  * backing file, or none does. So the mode is decided here, once for as long as the node is open.

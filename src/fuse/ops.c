@@ -99,7 +99,7 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     fuse_unset_feature_flag(conn, FUSE_CAP_AUTO_INVAL_DATA); /* a node's bytes never change */
     fuse_unset_feature_flag(conn, FUSE_CAP_FLOCK_LOCKS);
     fuse_unset_feature_flag(conn, FUSE_CAP_POSIX_LOCKS);
-    conn->max_write = 1 << 20;
+    conn->max_write = FUSE_REQUEST_MAX; /* of reads, too */
     /* Reads ahead of a reader. With several sources the limit must not be one that readers of a
        store that stands still can fill. */
     conn->max_background = f->cfg.several ? 16384 : 64;

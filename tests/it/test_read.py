@@ -101,6 +101,33 @@ def test_advice_to_read_ahead(zc, tree, options):
     assert m.status()["cache"]["disk_errors"] == 0
 
 
+def test_pages_go_to_the_kernel_uncopied(zc, stores, work):
+    """By splice, also for a daemon that may have no pipe of more than 1 MiB: what it read into its
+    own memory is next to nothing, warm and while the file is still being fetched."""
+    folder = os.path.join(work, "big")
+    os.mkdir(folder)
+    with open(os.path.join(folder, "file"), "wb") as f:
+        f.write(os.urandom(64 * MIB))
+    limited = ["setpriv", "--bounding-set", "-sys_resource"]
+    options = ["--passthrough", "off", "--io-uring", "off"]
+
+    def copied(m):
+        with open(f"/proc/{m.pid}/io", encoding="ascii") as f:
+            before = int(f.readline().split()[1])
+        assert sha256_of(m.join("file")) == sha256_of(os.path.join(folder, "file"))
+        with open(f"/proc/{m.pid}/io", encoding="ascii") as f:
+            return int(f.readline().split()[1]) - before
+
+    m = zc.mount(f"file://{folder}", *options, prefix=limited)
+    m.warm()
+    assert copied(m) < 4 * MIB
+    # Sockets are read by other calls, which are not counted; what leaves the cache again would be.
+    server = stores.get("versitygw")
+    m = zc.mount("s3://" + stores.bucket(server, "uncopied", folder), *options, server=server, prefix=limited)
+    assert copied(m) < 16 * MIB
+    assert m.status()["fuse"]["read_bytes"] >= 64 * MIB
+
+
 @pytest.mark.parametrize("options", [
     ["--passthrough", "off"],
     ["--passthrough", "off", "--io-uring", "off"],
