@@ -13,7 +13,7 @@ int zc_fetch_new(const struct zc_fetch_config *cfg, struct zc_cache *cache, stru
         return -ENOMEM;
     f->cfg = *cfg;
     if (!f->cfg.ahead)
-        f->cfg.ahead = 128 * ZC_MIB;
+        f->cfg.ahead = 256 * ZC_MIB;
     if (!f->cfg.memory)
         f->cfg.memory = 64 * ZC_MIB;
     f->cache = cache;

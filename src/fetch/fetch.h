@@ -25,7 +25,7 @@ struct zc_object;
 
 struct zc_fetch_config {
     uint64_t chunk_size; /* the cache's */
-    uint64_t ahead;      /* bytes fetched ahead of a sequential reader at most; 0 = 128 MiB */
+    uint64_t ahead;      /* bytes fetched ahead of a sequential reader at most; 0 = 256 MiB */
     uint64_t memory;     /* bytes of the pool for data that the cache has no room for; 0 = 64 MiB */
     uint64_t seed;       /* of the content hashes: the cache's */
 };

@@ -3,7 +3,8 @@
  * The access pattern of one handle. Several readers may interleave in one file (a DataLoader's
  * workers share a descriptor, parquet columns are read side by side), so up to eight positions are
  * remembered; a read that goes on at one of them, give or take what the kernel's read-ahead
- * reorders, belongs to that stream. Each stream's window doubles while it goes on. A read that fits
+ * reorders, belongs to that stream. What is fetched ahead of it grows with what it has read: who
+ * looks at the head of a large file only has not asked the store for much more. A read that fits
  * none starts a stream with nothing ahead of it.
  */
 #include "fetch/internal.h"
@@ -11,8 +12,10 @@
 #define STREAMS_MAX 8
 #define STREAMS_SLACK (2 * ZC_MIB)
 #define STREAMS_FIRST (8 * ZC_MIB)
+#define STREAMS_GAIN 8u /* bytes more ahead for each byte read */
 
 struct stream {
+    uint64_t begin;  /* where it began */
     uint64_t next;   /* where it goes on; 0 with used == 0: free */
     uint64_t window; /* bytes to have ahead; 0 while it may be a random read */
     uint64_t ahead;  /* end of what was asked for ahead */
@@ -62,11 +65,12 @@ bool zc_streams_note(struct zc_streams *s, uint64_t off, uint64_t len)
         /* Near, but not on: a random reader in a small region must not look like a stream. */
         bool on = off <= st->next && off + len > st->next;
         if (on || st->window) {
-            if (on)
-                st->window =
-                    st->window ? ZC_MIN(st->window * 2, s->o->fetch->cfg.ahead) : STREAMS_FIRST;
             st->next = ZC_MAX(st->next, off + len);
+            if (on)
+                st->window = ZC_MIN(STREAMS_FIRST + STREAMS_GAIN * (st->next - st->begin),
+                                    s->o->fetch->cfg.ahead);
         } else {
+            st->begin = off;
             st->next = off + len;
         }
     } else {
@@ -75,7 +79,8 @@ bool zc_streams_note(struct zc_streams *s, uint64_t off, uint64_t len)
             if (s->s[i].used < st->used)
                 st = &s->s[i];
         }
-        *st = (struct stream){.next = off + len, .window = off == 0 ? STREAMS_FIRST : 0};
+        *st = (struct stream){
+            .begin = off, .next = off + len, .window = off == 0 ? STREAMS_FIRST : 0};
     }
     st->used = ++s->tick;
     bool going_on = st->window != 0;
