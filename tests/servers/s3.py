@@ -14,6 +14,7 @@ From a shell:  python3 -m servers.s3 versitygw|minio FOLDER [--port N] [--tls]  
 
 import argparse
 import collections
+import fcntl
 import os
 import random
 import re
@@ -34,20 +35,25 @@ REGION = "us-east-1"
 
 
 GIVEN = set()
+CLAIMS = []  # the file whose byte N is locked by the process of tests that has port N
 
 
 def free_port():
-    """A port for a server that is started in a moment, or later again.
+    """A port for a server that is started in a moment, or later again: nobody else's until this process ends.
 
     Below those that the kernel gives to who connects (ip_local_port_range): one of these could be
     taken by a client until the server binds it.
     """
+    if not CLAIMS:
+        os.makedirs(CACHE, exist_ok=True)
+        CLAIMS.append(open(os.path.join(CACHE, "ports"), "w", encoding="ascii"))  # pylint: disable=consider-using-with
     for _ in range(1000):
         port = random.randrange(10000, 32000)
         if port in GIVEN:
             continue
         with socket.socket() as s:
             try:
+                fcntl.lockf(CLAIMS[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
                 s.bind(("", port))
             except OSError:
                 continue
