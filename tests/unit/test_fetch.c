@@ -284,18 +284,34 @@ static void test_ahead_of_a_reader(void **state)
     ft_close(&w);
 }
 
+/* A reader of a file that comes in parts. */
+static struct zc_streams *streams_open(struct ft_world *w, uint64_t part, uint64_t size,
+                                       struct zc_object **o)
+{
+    struct zc_fetch_src *src;
+    ft_open(w, 0);
+    w->s->be.part_size = part;
+    assert_int_equal(zc_fetch_src_new(w->fetch, &w->s->be, "parts:", &src), 0);
+    assert_int_equal(zc_object_open(w->fetch, src, "a", "v", size, o), 0);
+    return zc_streams_new(*o);
+}
+
+static void streams_close(struct ft_world *w, struct zc_streams *s, struct zc_object *o)
+{
+    zc_streams_free(s);
+    for (unsigned i = 0; i < w->s->n; i++)
+        ft_end(w, i, -ECANCELED);
+    zc_object_close(o);
+    ft_close(w);
+}
+
 /* However a reader's steps fall, what is fetched ahead of it comes in whole parts. */
 static void test_ahead_in_whole_parts(void **state)
 {
     const uint64_t part = 4 * ZC_MIB, size = 32 * ZC_MIB;
     struct ft_world w;
-    struct zc_fetch_src *src;
     struct zc_object *o;
-    ft_open(&w, 0);
-    w.s->be.part_size = part;
-    assert_int_equal(zc_fetch_src_new(w.fetch, &w.s->be, "parts:", &src), 0);
-    assert_int_equal(zc_object_open(w.fetch, src, "a", "v", size, &o), 0);
-    struct zc_streams *s = zc_streams_new(o);
+    struct zc_streams *s = streams_open(&w, part, size, &o);
     unsigned first = 0; /* of those behind the window that a reader begins with */
     for (uint64_t off = 0; off < 31 * 100000; off += 100000) {
         zc_streams_note(s, off, 100000);
@@ -306,11 +322,7 @@ static void test_ahead_in_whole_parts(void **state)
     for (unsigned i = first; i + 1 < w.s->n; i++)
         assert_int_equal(w.s->get[i]->len, part);
     assert_int_equal(w.s->get[w.s->n - 1]->off + w.s->get[w.s->n - 1]->len, size);
-    zc_streams_free(s);
-    for (unsigned i = 0; i < w.s->n; i++)
-        ft_end(&w, i, -ECANCELED);
-    zc_object_close(o);
-    ft_close(&w);
+    streams_close(&w, s, o);
 }
 
 /* Who reads the head of a large file only has the store asked for little more: 8 MiB, and eight
@@ -319,13 +331,8 @@ static void test_ahead_grows_with_what_was_read(void **state)
 {
     const uint64_t part = 4 * ZC_MIB, step = 64 * ZC_KIB, size = 400 * ZC_MIB;
     struct ft_world w;
-    struct zc_fetch_src *src;
     struct zc_object *o;
-    ft_open(&w, 0);
-    w.s->be.part_size = part;
-    assert_int_equal(zc_fetch_src_new(w.fetch, &w.s->be, "parts:", &src), 0);
-    assert_int_equal(zc_object_open(w.fetch, src, "a", "v", size, &o), 0);
-    struct zc_streams *s = zc_streams_new(o);
+    struct zc_streams *s = streams_open(&w, part, size, &o);
     uint64_t asked = 0;
     for (uint64_t off = 0; off < 2 * ZC_MIB; off += step) {
         zc_streams_note(s, off, step);
@@ -334,11 +341,7 @@ static void test_ahead_grows_with_what_was_read(void **state)
         assert_true(asked <= off + step + 8 * ZC_MIB + 8 * (off + step) + part);
     }
     assert_true(asked >= 2 * ZC_MIB + 24 * ZC_MIB - part);
-    zc_streams_free(s);
-    for (unsigned i = 0; i < w.s->n; i++)
-        ft_end(&w, i, -ECANCELED);
-    zc_object_close(o);
-    ft_close(&w);
+    streams_close(&w, s, o);
 }
 
 /* Readers that ask for everything in their own order while others serve: each byte comes once. */
